@@ -81,7 +81,9 @@ class Geometry:
 
     def __post_init__(self) -> None:
         if len(self.shape) != 3 or min(self.shape) < 1:
-            raise StudyError(f"A frame must be a volume (z, y, x) with at least one voxel; this one has shape {self.shape}.")
+            raise StudyError(
+                f"A frame must be a volume (z, y, x) with at least one voxel; this one has shape {self.shape}."
+            )
         if len(self.spacing) != 3 or not all(np.isfinite(s) and s > 0 for s in self.spacing):
             raise StudyError(f"Voxel spacing must be three positive numbers of millimetres, not {self.spacing}.")
         axes = np.asarray(self.direction, float)
@@ -193,7 +195,9 @@ class CineStudy:
                 f"for a grid of shape {self.geometry.shape}."
             )
         if self.image.shape[0] < 1 or self.image.dtype.kind not in "iufb":
-            raise StudyError(f"A cine needs at least one frame of real numbers, not {self.image.shape[0]} of {self.image.dtype}.")
+            raise StudyError(
+                f"A cine needs at least one frame of real numbers, not {self.image.shape[0]} of {self.image.dtype}."
+            )
         if not self.frame_numbers:
             object.__setattr__(self, "frame_numbers", tuple(range(1, self.frames + 1)))
         if len(self.frame_numbers) != self.frames:
@@ -250,7 +254,9 @@ class LabelMap:
 
     def __post_init__(self) -> None:
         if tuple(self.data.shape) != self.geometry.shape:
-            raise StudyError(f"A label map of shape {self.data.shape} does not fit a grid of shape {self.geometry.shape}.")
+            raise StudyError(
+                f"A label map of shape {self.data.shape} does not fit a grid of shape {self.geometry.shape}."
+            )
         strange = sorted(set(np.unique(self.data).tolist()) - {int(label) for label in Label})
         if strange:
             raise StudyError(f"A label map holds {strange[:5]}; it may hold only 0 to 3 (ACDC numbers).")

@@ -1,0 +1,142 @@
+"""Augmentation of a batch as tensors, on the device that trains.
+
+Every spatial change of a sample is one resampling: rotation, scale, shear, mirror, elastic displacement and the crop
+are one map from the output's pixels to the packed field's. A volume's slices are channels of one sample and move
+together.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from CardiacSegLib.training.config import AugmentationConfig
+
+
+class Augmenter:
+    """Random crops and changes of packed samples; all randomness comes from one seeded generator.
+
+    Args:
+        config: what changes, and how much.
+        size: pixels of the square output; ``None`` keeps the field.
+        generator: a CPU generator: the same draws whatever device trains.
+    """
+
+    def __init__(self, config: AugmentationConfig, size: int | None, generator: torch.Generator) -> None:
+        self.config = config
+        self.size = size
+        self.generator = generator
+
+    def __call__(self, images: Tensor, labels: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
+        """Augment a batch.
+
+        Args:
+            images: ``(batch, channel, y, x)`` uint8 (0–255) or float in [0, 1]; neighbouring slices, or a stack's.
+            labels: ``(batch, channel, y, x)`` uint8, on the same field.
+            centres: ``(batch, 2)`` as (y, x): the pixel that comes to lie in the middle of the output.
+
+        Returns:
+            images as float32 and labels as int64, ``(batch, channel, size, size)``.
+        """
+        images = images.float().div_(255.0) if images.dtype == torch.uint8 else images
+        grid = self._grid(images, centres)
+        moved = self._sample_images(images, grid)
+        nearest = F.grid_sample(labels.float(), grid, mode="nearest", align_corners=False)
+        return self._intensity(moved), nearest.round_().long()
+
+    def _uniform(self, n: int, low: float, high: float) -> Tensor:
+        return torch.rand(n, generator=self.generator) * (high - low) + low
+
+    def _chance(self, n: int, share: float) -> Tensor:
+        return torch.rand(n, generator=self.generator) < share
+
+    def _normal(self, *shape: int) -> Tensor:
+        return torch.randn(*shape, generator=self.generator)
+
+    def _grid(self, images: Tensor, centres: Tensor) -> Tensor:
+        """Sampling positions ``(batch, size, size, 2)`` in grid_sample's coordinates."""
+        n, _, height, width = images.shape
+        out_y, out_x = (self.size or height), (self.size or width)
+        matrix, shift = self._affine(n, float(min(out_y, out_x)))
+        y = torch.arange(out_y, dtype=torch.float32) - (out_y - 1) / 2.0
+        x = torch.arange(out_x, dtype=torch.float32) - (out_x - 1) / 2.0
+        points = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).reshape(1, -1, 2)
+        moved = (points @ matrix.transpose(1, 2)).reshape(n, out_y, out_x, 2)
+        if self.config.elastic_px > 0:
+            moved = moved + self._displacement(n, out_y, out_x)
+        moved = moved + (centres.flip(1) + shift).reshape(n, 1, 1, 2)
+        scale = torch.tensor([2.0 / width, 2.0 / height])
+        return ((moved + 0.5) * scale - 1.0).to(images.device, non_blocking=True)
+
+    def _affine(self, n: int, size: float) -> tuple[Tensor, Tensor]:
+        """Matrices ``(n, 2, 2)`` from output to input pixels, and shifts ``(n, 2)``, both in (x, y)."""
+        c = self.config
+        angle = self._uniform(n, -c.rotation_deg, c.rotation_deg) * (math.pi / 180.0)
+        if c.any_rotation > 0:
+            angle = torch.where(self._chance(n, c.any_rotation), self._uniform(n, -math.pi, math.pi), angle)
+        zoom = torch.exp(self._uniform(n, math.log(c.scale[0]), math.log(c.scale[1])))
+        cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
+        matrix = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)
+        if c.shear > 0:
+            shear = torch.eye(2).repeat(n, 1, 1)
+            shear[:, 0, 1] = self._uniform(n, -c.shear, c.shear)
+            matrix = matrix @ shear
+        if c.flip > 0:
+            for axis in (0, 1):
+                matrix[:, :, axis] *= torch.where(self._chance(n, c.flip), -1.0, 1.0)[:, None]
+        return matrix, (torch.rand(n, 2, generator=self.generator) * 2 - 1) * (c.translation * size)
+
+    def _displacement(self, n: int, height: int, width: int) -> Tensor:
+        coarse = self._normal(n, 2, 6, 6) * self.config.elastic_px
+        coarse *= self._chance(n, self.config.elastic_share)[:, None, None, None]
+        return F.interpolate(coarse, (height, width), mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
+
+    def _sample_images(self, images: Tensor, grid: Tensor) -> Tensor:
+        jitter, channels = self.config.slice_jitter_px, images.shape[1]
+        if jitter <= 0 or channels != 3:
+            return F.grid_sample(images, grid, mode="bilinear", align_corners=False)
+        # The neighbours of the predicted slice move a little on their own: slices are breathed apart.
+        parts = []
+        for channel in range(channels):
+            own = grid
+            if channel != channels // 2:
+                shift = self._normal(len(images), 1, 1, 2) * jitter * 2.0 / images.shape[-1]
+                own = grid + shift.to(grid.device)
+            parts.append(F.grid_sample(images[:, channel : channel + 1], own, mode="bilinear", align_corners=False))
+        return torch.cat(parts, 1)
+
+    def _intensity(self, x: Tensor) -> Tensor:
+        """Grey values; what lies outside of the field (exactly 0) stays 0."""
+        c, n, device = self.config, len(x), x.device
+        inside = x != 0
+
+        def each(values: Tensor) -> Tensor:
+            return values.reshape(n, 1, 1, 1).to(device)
+
+        if c.gamma > 0:
+            x = x.clamp(min=1e-4) ** each(torch.exp(self._uniform(n, -c.gamma, c.gamma)))
+        if c.contrast > 0 or c.brightness > 0:
+            mean = x.mean(dim=(1, 2, 3), keepdim=True)
+            x = (x - mean) * each(torch.exp(self._uniform(n, -c.contrast, c.contrast)))
+            x = x + mean + each(self._uniform(n, -c.brightness, c.brightness))
+        if c.bias > 0:
+            coarse = (self._normal(n, 1, 3, 3) * c.bias).to(device)
+            x = x * torch.exp(F.interpolate(coarse, x.shape[2:], mode="bicubic", align_corners=True))
+        if c.low_resolution > 0:
+            x = self._lower_resolution(x)
+        if c.noise > 0:
+            noise = torch.randn(x.shape, generator=self.generator).to(device)
+            x = x + noise * each(self._uniform(n, 0.0, c.noise) * self._chance(n, 0.5))
+        return x * inside
+
+    def _lower_resolution(self, x: Tensor) -> Tensor:
+        chosen = self._chance(len(x), self.config.low_resolution).nonzero().flatten().tolist()
+        for i in chosen:
+            share = float(self._uniform(1, 0.5, 1.0))
+            size = [max(8, int(s * share)) for s in x.shape[2:]]
+            small = F.interpolate(x[i : i + 1], size, mode="bilinear", antialias=True)
+            x[i : i + 1] = F.interpolate(small, x.shape[2:], mode="bilinear")
+        return x

@@ -1,0 +1,156 @@
+"""NIfTI and NRRD: one frame, a whole cine, an ED/ES pair, and label maps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from CardiacSegLib.errors import StudyError
+from CardiacSegLib.study import CineStudy, Geometry, LabelMap, Patient
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+SUFFIXES = (".nii.gz", ".nii", ".nrrd")
+
+#: A short-axis stack has thicker slices than pixels; the other way round the axes are probably permuted.
+_MIN_SLICE_TO_PIXEL = 0.8
+
+
+def is_image_file(path: Path) -> bool:
+    """Whether the name ends as one of the image files that are read here."""
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def stem_of(path: Path) -> str:
+    """The file's name without ``.nii.gz``, ``.nii`` or ``.nrrd``."""
+    for suffix in SUFFIXES:
+        if path.name.lower().endswith(suffix):
+            return path.name[: -len(suffix)]
+    return path.name
+
+
+def load_image(path: Path) -> sitk.Image:
+    """Read a file with SimpleITK, which takes the spacing from ``pixdim`` where NIfTI's sform misleads.
+
+    Raises:
+        StudyError: the file is missing, empty, cut off or of another format.
+    """
+    import SimpleITK as sitk
+
+    if not path.exists():
+        raise StudyError(f"There is no file '{path}'.")
+    if path.is_dir():
+        raise StudyError(f"'{path}' is a folder, not an image file.")
+    if path.stat().st_size == 0:
+        raise StudyError(f"'{path}' is empty (0 bytes). Copy or export it again.")
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        return sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        raise StudyError(
+            f"'{path}' cannot be read as NIfTI or NRRD: it is cut off, damaged or of another format. "
+            f"Copy or export it again. (Reader: {_last_line(error)})"
+        ) from error
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:160] if lines else type(error).__name__
+
+
+def _checked_array(path: Path, image: sitk.Image) -> np.ndarray:
+    import SimpleITK as sitk
+
+    if image.GetNumberOfComponentsPerPixel() != 1:
+        raise StudyError(
+            f"'{path}' has {image.GetNumberOfComponentsPerPixel()} values per voxel (colour or vectors). "
+            "A cine MR has one grey value per voxel; export it without colour."
+        )
+    if image.GetDimension() not in (3, 4):
+        raise StudyError(f"'{path}' has {image.GetDimension()} dimensions; a cine is 3D (one frame) or 4D (frames).")
+    array = sitk.GetArrayFromImage(image)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise StudyError(f"'{path}' holds values that are not finite (NaN or infinity). Export it again.")
+    return array
+
+
+def read_image_file(path: Path) -> CineStudy:
+    """A 3D file as a study of one frame, a 4D file as a cine; image ``(t, z, y, x)``, geometry in LPS.
+
+    Raises:
+        StudyError: the file cannot be read, or is not a grey-value image of 3 or 4 dimensions.
+    """
+    image = load_image(path)
+    array = _checked_array(path, image)
+    frames = array[np.newaxis] if array.ndim == 3 else array
+    try:
+        geometry = Geometry.from_sitk(image)
+        study = CineStudy(frames, geometry, name=stem_of(path), source=str(path), kind="image")
+    except StudyError as error:
+        raise StudyError(f"'{path}': {error}") from error
+    warnings = []
+    if geometry.spacing[0] < _MIN_SLICE_TO_PIXEL * min(geometry.spacing[1:]):
+        warnings.append(
+            f"The distance between slices ({geometry.spacing[0]:.2f} mm) is smaller than the pixels "
+            f"({geometry.spacing[2]:.2f} mm): the third axis may not be the short-axis stack's."
+        )
+    if np.ptp(frames) == 0:
+        warnings.append("The image is constant: every voxel has the same value.")
+    if image.GetDimension() == 4 and image.GetSpacing()[3] > 0:
+        study = replace(study, times_ms=_times_ms(image, study.frames))
+    return study.with_warnings(*warnings)
+
+
+def _times_ms(image: sitk.Image, frames: int) -> tuple[float, ...] | None:
+    """Phase times of a 4D file where its time step is one of a heart cycle, else ``None``.
+
+    ITK gives the step in seconds where the header states a unit; many files state 1 for "unknown".
+    """
+    step = float(image.GetSpacing()[3])
+    for ms in (step * 1000.0, step):
+        if 5.0 <= ms <= 200.0:
+            return tuple(ms * i for i in range(frames))
+    return None
+
+
+def read_pair(ed_path: Path, es_path: Path) -> CineStudy:
+    """ED and ES in two 3D files on one grid: a study of two frames, ED first.
+
+    Raises:
+        StudyError: a file is not 3D, or the two lie on different grids.
+    """
+    ed, es = read_image_file(ed_path), read_image_file(es_path)
+    for study, path in ((ed, ed_path), (es, es_path)):
+        if study.frames != 1:
+            raise StudyError(f"'{path}' holds {study.frames} frames; an ED/ES pair is two files of one frame each.")
+    if not ed.geometry.matches(es.geometry):
+        raise StudyError(f"'{ed_path}' and '{es_path}' lie on different grids; ED and ES must be frames of one cine.")
+    warnings = tuple(dict.fromkeys((*ed.warnings, *es.warnings)))
+    return replace(
+        ed, image=np.concatenate([ed.image, es.image]), frame_numbers=(1, 2), ed=0, es=1, kind="pair", warnings=warnings
+    )
+
+
+def read_label_map(path: Path, numbering: str = "acdc") -> LabelMap:
+    """A label map of one frame, its numbers those of ``numbering`` (``"acdc"``, ``"mnms"``).
+
+    Raises:
+        StudyError: the file cannot be read, is not 3D, or holds other numbers.
+    """
+    image = load_image(path)
+    array = _checked_array(path, image)
+    if array.ndim != 3:
+        raise StudyError(f"'{path}' has {array.ndim} dimensions; a label map of one frame has 3.")
+    try:
+        return LabelMap.from_numbering(array, Geometry.from_sitk(image), numbering)
+    except StudyError as error:
+        raise StudyError(f"'{path}': {error}") from error
+
+
+def with_patient(study: CineStudy, patient: Patient) -> CineStudy:
+    """The same study with facts about the patient."""
+    return replace(study, patient=patient)

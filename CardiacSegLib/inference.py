@@ -2,16 +2,82 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+import copy
+import warnings as python_warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Callable
 
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from CardiacSegLib.errors import CardiacSegError
+from CardiacSegLib.models import TrainedModel, load_model
 from CardiacSegLib.networks.config import NetworkConfig
-from CardiacSegLib.networks.unet import UNet
+from CardiacSegLib.networks.unet import ConvBlock, UNet
+from CardiacSegLib.postprocessing import labels_from_probabilities
+from CardiacSegLib.preprocessing import PreparedFrame, PreprocessingConfig, prepare
+from CardiacSegLib.study import CineStudy, LabelMap
+
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device that ``auto``, ``cpu``, ``cuda`` or ``mps`` (also ``cuda:1``) names.
+
+    Raises:
+        CardiacSegError: the name is unknown, or this machine has no such device.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (number and not number.isdigit()):
+        raise CardiacSegError(f"There is no device '{name}'; choose auto, cpu, cuda or mps.")
+    if kind == "cuda" and (not torch.cuda.is_available() or int(number or 0) >= torch.cuda.device_count()):
+        raise CardiacSegError(f"This machine has no device '{name}' that PyTorch can use. Choose 'auto' or 'cpu'.")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise CardiacSegError("This machine has no Apple GPU that PyTorch can use. Choose 'auto' or 'cpu'.")
+    return torch.device(name)
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this processor multiplies in bfloat16 (AVX512-BF16 or AMX), where it is faster than float32."""
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(bool(getattr(torch.cpu, name, lambda: False)()) for name in checks)
+
+
+def supports_mixed_precision(device: torch.device) -> bool:
+    """Whether training in bfloat16 is faster than in float32 on a device, and as safe."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return device.type == "cpu" and cpu_has_bf16()
 
 
 def memory_format(config: NetworkConfig) -> torch.memory_format:
     """Channels-last: what convolutions in reduced precision are fast in."""
     return torch.channels_last if config.dims == 2 else torch.channels_last_3d
+
+
+def compiled_for(network: UNet, device: torch.device, reduced_precision: bool = True) -> UNet:
+    """A copy of a network for inference on a device: batch norms folded into convolutions, channels last, and in
+    bfloat16 (CPU) or half precision (CUDA) where the device is faster for it."""
+    network = copy.deepcopy(network).eval()
+    for module in network.modules():
+        if isinstance(module, ConvBlock):
+            for i in range(0, len(module), 3):
+                conv, norm = module[i], module[i + 1]
+                assert isinstance(conv, nn.Module) and isinstance(norm, nn.Module)
+                module[i], module[i + 1] = fuse_conv_bn_eval(conv, norm), nn.Identity()
+    kind = torch.float32
+    if reduced_precision and device.type == "cuda":
+        kind = torch.float16
+    elif reduced_precision and device.type == "cpu" and cpu_has_bf16():
+        kind = torch.bfloat16
+    return network.to(device=device, dtype=kind).to(memory_format=memory_format(network.config))
 
 
 def network_inputs(volume: Tensor, config: NetworkConfig) -> Tensor:
@@ -29,9 +95,13 @@ def network_inputs(volume: Tensor, config: NetworkConfig) -> Tensor:
 
 @torch.inference_mode()
 def predict_volume(
-    network: UNet, volume: Tensor, device: torch.device, mixed_precision: bool = True, batch: int = 8
+    network: UNet, volume: Tensor, device: torch.device, mixed_precision: bool = False, batch: int = 8
 ) -> Tensor:
-    """Class probabilities ``(class, z, y, x)`` in float32, on ``device``, of a prepared volume ``(z, y, x)``."""
+    """Class probabilities ``(class, z, y, x)`` in float32, on ``device``, of a prepared volume ``(z, y, x)``.
+
+    ``batch`` bounds memory in 2D. ``mixed_precision`` runs a float32 network in bfloat16 where that is safe; a network
+    from :func:`compiled_for` needs no such help.
+    """
     config = network.config
     inputs = network_inputs(volume.to(device), config)
     parts = []
@@ -39,6 +109,139 @@ def predict_volume(
         with torch.autocast(device.type, torch.bfloat16, enabled=mixed_precision):
             logits = network(part.contiguous(memory_format=memory_format(config)))
         parts.append(torch.softmax(logits.float(), dim=1))
-    if config.dims == 3:
-        return parts[0][0]
-    return torch.cat(parts).transpose(0, 1)
+    return parts[0][0] if config.dims == 3 else torch.cat(parts).transpose(0, 1)
+
+
+@torch.inference_mode()
+def predict_with_flips(network: UNet, volume: Tensor, device: torch.device, batch: int = 8) -> Tensor:
+    """The mean of the probabilities over the four in-plane mirrorings of a volume, mirrored back."""
+    total = None
+    for axes in ((), (-1,), (-2,), (-2, -1)):
+        flipped = predict_volume(network, volume.flip(axes) if axes else volume, device, batch=batch)
+        flipped = flipped.flip(axes) if axes else flipped
+        total = flipped if total is None else total + flipped
+    assert total is not None
+    return total / 4.0
+
+
+@dataclass
+class Segmentation:
+    """What came of a study: label maps (and probabilities, if asked for) by frame index, and every doubt as a sentence.
+
+    ``probabilities[i]`` is ``(class, z, y, x)`` float32 on the study's own grid.
+    """
+
+    labels: dict[int, LabelMap] = field(default_factory=dict)
+    probabilities: dict[int, np.ndarray] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    model: str = ""
+    device: str = ""
+
+
+class Segmenter:
+    """Segments studies with one model or the average of several; loaded once, used often.
+
+    Args:
+        models: name, path or loaded model, or a list of them, whose probabilities are averaged.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
+        flips: average over mirrored inputs too (four times slower).
+        reduced_precision: bfloat16 or half precision where the device is faster for it.
+        largest_component: keep one piece per structure; ``None`` follows the first model's preset.
+
+    Raises:
+        ModelError: a model cannot be read.
+        CardiacSegError: there is no such device.
+    """
+
+    def __init__(
+        self,
+        models: str | Path | TrainedModel | Sequence[str | Path | TrainedModel] = "fast",
+        device: str = "auto",
+        *,
+        flips: bool = False,
+        reduced_precision: bool = True,
+        largest_component: bool | None = None,
+    ) -> None:
+        chosen = [models] if isinstance(models, (str, Path, TrainedModel)) else list(models)
+        if not chosen:
+            raise CardiacSegError("Segmenting needs at least one model.")
+        self.models = [m if isinstance(m, TrainedModel) else load_model(m) for m in chosen]
+        self.device = choose_device(device)
+        self.flips, self.reduced_precision = flips, reduced_precision
+        first = self.models[0].preset.largest_component
+        self.largest_component = first if largest_component is None else largest_component
+        self._networks = self._compile(self.device)
+
+    @property
+    def name(self) -> str:
+        """The models' names, joined by ``+``."""
+        return "+".join(model.name for model in self.models)
+
+    def _compile(self, device: torch.device) -> list[UNet]:
+        return [compiled_for(model.build(), device, self.reduced_precision) for model in self.models]
+
+    def segment(
+        self,
+        study: CineStudy,
+        frames: Sequence[int] | None = None,
+        *,
+        keep_probabilities: bool = False,
+        on_progress: Callable[[int, int], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> Segmentation:
+        """Segment frames by *index* (all of them if left out).
+
+        Args:
+            study: the cine.
+            frames: indexes into its first axis.
+            keep_probabilities: also return the probabilities on the study's grid (memory!).
+            on_progress: called with frames done and frames in all.
+            should_stop: asked before every frame; true ends with what is done so far.
+        """
+        wanted = list(range(study.frames)) if frames is None else list(dict.fromkeys(frames))
+        result = Segmentation(model=self.name, device=self.device.type)
+        for done, index in enumerate(wanted):
+            if should_stop and should_stop():
+                break
+            probabilities = self._frame_probabilities(study.frame(index), study.spacing, result.warnings)
+            labels = labels_from_probabilities(probabilities, self.largest_component)
+            result.labels[index] = LabelMap(labels, study.geometry)
+            if keep_probabilities:
+                result.probabilities[index] = probabilities
+            if on_progress:
+                on_progress(done + 1, len(wanted))
+        result.device = self.device.type
+        return result
+
+    def _frame_probabilities(
+        self, frame: np.ndarray, spacing: tuple[float, float, float], warnings: list[str]
+    ) -> np.ndarray:
+        """Mean probabilities of all models ``(class, z, y, x)`` on the frame's grid."""
+        prepared: dict[PreprocessingConfig, PreparedFrame] = {}
+        sums: dict[PreprocessingConfig, Tensor] = {}
+        for number, model in enumerate(self.models):
+            config = model.preset.preprocessing
+            if config not in prepared:
+                prepared[config] = prepare(frame, spacing, config)
+            volume = torch.from_numpy(prepared[config].volume)
+            found = self._predict(number, volume, warnings)
+            sums[config] = sums[config] + found if config in sums else found
+        native = [prepared[config].grid.probabilities_to_native(total.cpu().numpy()) for config, total in sums.items()]
+        total = native[0] if len(native) == 1 else np.sum(native, axis=0)
+        return total if len(self.models) == 1 else total / len(self.models)
+
+    def _predict(self, number: int, volume: Tensor, warnings: list[str]) -> Tensor:
+        predict = predict_with_flips if self.flips else predict_volume
+        try:
+            return predict(self._networks[number], volume, self.device)
+        except torch.OutOfMemoryError:
+            if self.device.type == "cpu":
+                raise
+        sentence = "The GPU ran out of memory; the rest was segmented on the CPU, with the same result but slower."
+        python_warnings.warn(sentence, stacklevel=2)
+        warnings.append(sentence)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.device = torch.device("cpu")
+        self._networks = self._compile(self.device)
+        return predict(self._networks[number], volume, self.device)

@@ -80,6 +80,8 @@ class UNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.config.standardise:
             x = standardise(x)
+        if not torch.is_autocast_enabled(x.device.type):
+            x = x.to(self.head.weight.dtype)
         skips = []
         for level, (block, drop) in enumerate(zip(self.down, self.drop)):
             x = drop(block(x if level == 0 else self.pool(x)))

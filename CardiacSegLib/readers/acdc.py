@@ -85,6 +85,11 @@ def frame_file(folder: Path, number: int, suffix: str = "") -> Path:
     return found[0]
 
 
+def _stem(frame: Path) -> str:
+    """``patientNNN`` of ``patientNNN_frameFF.nii.gz``."""
+    return frame.name.rpartition("_frame")[0]
+
+
 def read_acdc_folder(folder: Path, whole_cycle: bool = False) -> CineStudy:
     """An ACDC patient folder as a study: its ED and ES frames, or the whole cine from ``*_4d.nii.gz``.
 
@@ -113,7 +118,7 @@ def read_acdc_folder(folder: Path, whole_cycle: bool = False) -> CineStudy:
     return CineStudy(
         image=np.concatenate([s.image for s in studies]),
         geometry=studies[0].geometry,
-        name=folder.resolve().name,
+        name=_stem(frame_file(folder, info.ed)),
         frame_numbers=tuple(numbers),
         ed=numbers.index(info.ed),
         es=numbers.index(info.es),
@@ -138,7 +143,7 @@ def _whole_cycle(folder: Path, info: AcdcInfo, patient: Patient) -> CineStudy:
         )
     return replace(
         study,
-        name=folder.resolve().name,
+        name=_stem(frame_file(folder, info.ed)),
         ed=info.ed - 1,
         es=info.es - 1,
         patient=patient,

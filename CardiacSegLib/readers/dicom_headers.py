@@ -9,7 +9,7 @@ import os
 import stat
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -26,13 +26,38 @@ Vector = tuple[float, float, float]
 _MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
 _ENHANCED_MR = ("1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.3")
 
-_KEYWORDS = (
-    "SOPClassUID Modality StudyInstanceUID SeriesInstanceUID SeriesNumber InstanceNumber PatientID "
-    "AcquisitionDate AcquisitionTime SeriesDate SeriesTime Rows Columns SamplesPerPixel PhotometricInterpretation "
-    "NumberOfFrames LossyImageCompression ImagePositionPatient ImageOrientationPatient PixelSpacing SliceThickness "
-    "SpacingBetweenSlices TriggerTime TemporalPositionIdentifier HeartRate NominalInterval "
-    "PatientSize PatientWeight PatientSex PatientAge"
-).split()
+_KEYWORDS = [
+    "SOPClassUID",
+    "Modality",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "SeriesNumber",
+    "InstanceNumber",
+    "PatientID",
+    "AcquisitionDate",
+    "AcquisitionTime",
+    "SeriesDate",
+    "SeriesTime",
+    "Rows",
+    "Columns",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "NumberOfFrames",
+    "LossyImageCompression",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+    "SliceThickness",
+    "SpacingBetweenSlices",
+    "TriggerTime",
+    "TemporalPositionIdentifier",
+    "HeartRate",
+    "NominalInterval",
+    "PatientSize",
+    "PatientWeight",
+    "PatientSex",
+    "PatientAge",
+]
 
 
 class LeftOut(enum.Enum):
@@ -101,7 +126,7 @@ class Contents:
             said.append(f"Left out: {count_of(self.empty, 'empty file')} (0 bytes).")
         if self.unreadable:
             said.append(
-                f"Left out: {count_of(self.unreadable, 'file')} that cannot be read (damaged, cut off or not permitted)."
+                f"Left out: {count_of(self.unreadable, 'file')} that cannot be read (damaged or not permitted)."
             )
         return said
 
@@ -147,10 +172,10 @@ def quiet_pydicom() -> Iterator[None]:
         yield
 
 
-def files_below(folder: Path) -> Iterator[Path]:
+def files_below(folder: Path, on_error: Callable[[OSError], None]) -> Iterator[Path]:
     """Every file below a folder, once; links are followed, loops and second ways to a file are not."""
     seen: set[str] = set()
-    for root, folders, names in os.walk(folder, followlinks=True):
+    for root, folders, names in os.walk(folder, onerror=on_error, followlinks=True):
         folders[:] = [f for f in sorted(folders) if os.path.realpath(os.path.join(root, f)) not in seen]
         seen.add(os.path.realpath(root))
         for name in sorted(names):
@@ -169,8 +194,12 @@ def read_headers(folder: Path) -> Contents:
     if not folder.is_dir():
         raise StudyError(f"'{folder}' is not a folder. Give the folder that holds the DICOM files of the cine.")
     contents = Contents()
+
+    def cannot_list(_: OSError) -> None:
+        contents.unreadable += 1
+
     with quiet_pydicom():
-        for path in files_below(folder):
+        for path in files_below(folder, cannot_list):
             try:
                 info = path.stat()
                 if not stat.S_ISREG(info.st_mode):

@@ -176,8 +176,7 @@ class Trainer:
         return images.contiguous(memory_format=torch.channels_last), labels[:, 0]
 
     def _step(self, network: nn.Module, images: Tensor, labels: Tensor) -> float:
-        kind = torch.bfloat16 if self.device.type != "cuda" or torch.cuda.is_bf16_supported() else torch.float16
-        with torch.autocast(self.device.type, kind, enabled=self.options.mixed_precision):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.mixed_precision):
             logits = network(images)
         loss = self.loss(logits.float(), labels)
         self.optimiser.zero_grad(set_to_none=True)

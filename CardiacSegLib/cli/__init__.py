@@ -1,0 +1,83 @@
+"""The command line: a thin skin over the library. Nothing here computes; torch is loaded by the commands that need it."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+
+from CardiacSegLib import DISCLAIMER, __version__
+from CardiacSegLib.errors import CardiacSegError
+
+#: Exit codes: done, an error, wrong usage (argparse's own), stopped by the user.
+DONE, FAILED, USAGE, STOPPED = 0, 1, 2, 130
+
+_LICENCE = "Code: Apache-2.0. Shipped weights: CC BY-NC-SA 4.0, non-commercial research only."
+
+
+class Parser(argparse.ArgumentParser):
+    """Help with an example at the end, laid out as written."""
+
+    def __init__(self, *args, **kwargs) -> None:  # type: ignore[no-untyped-def]
+        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(*args, **kwargs)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    from CardiacSegLib.cli import measuring, segmenting, training
+
+    parser = Parser(
+        prog="cardiacseg",
+        description="Segment cardiac cine MR, measure LV and RV function, train and evaluate the networks.\n"
+        f"{DISCLAIMER} {_LICENCE}",
+        epilog="Example:\n  cardiacseg segment patient001 --output results",
+    )
+    parser.add_argument("--version", action="version", version=f"cardiacseg {__version__}. {DISCLAIMER} {_LICENCE}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for module in (segmenting, training, measuring):
+        module.add_commands(commands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code. Errors are one line on stderr, a traceback only with ``--debug``."""
+    args = build_parser().parse_args(argv)
+    if not args.debug:
+        _hush()
+    try:
+        return int(args.run(args) or DONE)
+    except CardiacSegError as error:
+        return _failed(args, str(error))
+    except KeyboardInterrupt:
+        print("\nStopped. What was finished is kept; the same command goes on.", file=sys.stderr)
+        return STOPPED
+    except BrokenPipeError:
+        # The reader of a pipe has left ("| head"): nothing more to say, also not at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        return _failed(args, f"{type(error).__name__}: {reason} (a fault of the program: --debug shows where)")
+
+
+def _failed(args: argparse.Namespace, message: str) -> int:
+    if args.debug:
+        traceback.print_exc()
+    print("cardiacseg: " + " ".join(message.split()), file=sys.stderr)
+    return FAILED
+
+
+def _hush() -> None:
+    """Keep the chatter of libraries from the user; what matters comes back as warnings in the results."""
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+
+
+def add_debug(parser: argparse.ArgumentParser) -> None:
+    """``--debug``, which every command has."""
+    parser.add_argument("--debug", action="store_true", help="show the full traceback of an error")

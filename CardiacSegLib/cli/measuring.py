@@ -1,0 +1,200 @@
+"""``evaluate``, ``figures``, ``measure`` and ``info``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from CardiacSegLib import DISCLAIMER, __version__
+from CardiacSegLib.cli import add_debug
+from CardiacSegLib.cli.segmenting import figures_text
+from CardiacSegLib.errors import CardiacSegError
+
+
+def add_commands(commands: Any) -> None:
+    """Add the commands of this module."""
+    p = commands.add_parser(
+        "evaluate",
+        help="compare predicted with manual masks",
+        description="Dice, Hausdorff, 95 % Hausdorff and mean surface distance in 3D mm, and agreement of the clinical "
+        "figures, of patientNNN_frameFF_seg.nii.gz below PRED with patientNNN_frameFF_gt.nii.gz below TRUTH.",
+        epilog="Example:\n  cardiacseg evaluate results acdc/training --json figures.json",
+    )
+    p.add_argument("pred", metavar="PRED", type=Path, help="folder of predicted label maps")
+    p.add_argument("truth", metavar="TRUTH", type=Path, help="folder of manual masks, with Info.cfg")
+    p.add_argument("--json", metavar="FILE", help="also write all figures as JSON; - is standard output")
+    p.add_argument("--plots", metavar="DIR", type=Path, help="also draw Bland-Altman and scatter pictures (SVG)")
+    add_debug(p)
+    p.set_defaults(run=_evaluate)
+
+    p = commands.add_parser(
+        "figures",
+        help="the paper's Figures 3 and 4 for a patient",
+        description="Draws image, truth, 2D and 3D result side by side: figure3.png (some slices) and figure4.png (all).",
+        epilog="Example:\n  cardiacseg figures acdc/training/patient001 --model-2d runs/2d/fold0/model.pt "
+        "--model-3d runs/3d/fold0/model.pt --output figures",
+    )
+    p.add_argument("patient", metavar="PATIENT", type=Path, help="an ACDC patient folder with manual masks")
+    p.add_argument("--model-2d", metavar="NAME|FILE", default="fast", help="(%(default)s)")
+    p.add_argument("--model-3d", metavar="NAME|FILE", help="left out: the 3D column stays empty")
+    p.add_argument("--phase", choices=("ED", "ES"), default="ED", help="(%(default)s)")
+    p.add_argument("--output", metavar="DIR", type=Path, default=Path("figures"), help="folder (%(default)s)")
+    p.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (%(default)s)")
+    add_debug(p)
+    p.set_defaults(run=_figures)
+
+    p = commands.add_parser(
+        "measure",
+        help="volumes, EF and mass from label maps of any source",
+        description="LV and RV EDV, ESV, SV and EF, myocardial volume and mass from an ED and an ES label map.",
+        epilog="Example:\n  cardiacseg measure ed_seg.nii.gz es_seg.nii.gz --labels acdc",
+    )
+    p.add_argument("ed", metavar="ED", type=Path, help="label map at end diastole (or the only one)")
+    p.add_argument("es", metavar="ES", type=Path, nargs="?", help="label map at end systole")
+    p.add_argument("--labels", choices=("acdc", "mnms"), default="acdc", help="how the labels count (%(default)s)")
+    p.add_argument("--json", metavar="FILE", help="also write function.json's keys; - is standard output")
+    add_debug(p)
+    p.set_defaults(run=_measure)
+
+    p = commands.add_parser(
+        "info",
+        help="what a study or a model file holds; without either, this installation",
+        description="Says what a study or a model is. Without one: version, models, device.",
+        epilog="Examples:\n  cardiacseg info dicom_folder\n  cardiacseg info fast",
+    )
+    p.add_argument("what", metavar="STUDY|MODEL", nargs="?", help="a study, a model file or a model's name")
+    add_debug(p)
+    p.set_defaults(run=_info)
+
+
+def _write_json(target: str, values: dict[str, Any]) -> None:
+    from CardiacSegLib.writers import write_json
+
+    if target == "-":
+        print(json.dumps(values, indent=2, allow_nan=False, ensure_ascii=False))
+    else:
+        write_json(Path(target), values)
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from CardiacSegLib.metrics.evaluation import evaluate_folder
+
+    evaluation = evaluate_folder(args.pred, args.truth)
+    if args.json:
+        _write_json(args.json, evaluation.to_json())
+    if args.json != "-":
+        print(evaluation.to_text())
+    if args.plots:
+        from CardiacSegLib.report.agreement_plots import write_agreement_plots
+
+        for path in write_agreement_plots(evaluation, args.plots):
+            print(path, file=sys.stderr)
+    return 0
+
+
+def _figures(args: argparse.Namespace) -> int:
+    from CardiacSegLib.inference import Segmenter
+    from CardiacSegLib.readers.acdc import read_acdc_folder, read_acdc_truth
+    from CardiacSegLib.report.figures import Comparison, figure_3, figure_4
+    from CardiacSegLib.report.pictures import save_png
+
+    study, truths = read_acdc_folder(args.patient), read_acdc_truth(args.patient)
+    index = study.ed if args.phase == "ED" else study.es
+    assert index is not None  # an ACDC folder always names both
+    found = [
+        Segmenter(name, args.device).segment(study, [index]).labels[index] if name else None
+        for name in (args.model_2d, args.model_3d)
+    ]
+    truth = truths[study.frame_numbers[index]]
+    comparison = Comparison(study.frame(index), truth, found[0], found[1])
+    # Figure 3 shows three levels: base, middle, apex.
+    inside = [z for z in range(study.slices) if (truth.data[z] > 0).any()] or [0]
+    chosen = sorted({inside[int(share * (len(inside) - 1))] for share in (0.15, 0.5, 0.85)})
+    for name, picture in (
+        ("figure3.png", figure_3([(comparison, z) for z in chosen])),
+        ("figure4.png", figure_4(comparison)),
+    ):
+        print(save_png(picture, args.output / name))
+    return 0
+
+
+def _measure(args: argparse.Namespace) -> int:
+    from CardiacSegLib.function.volumes import (
+        function_json,
+        plausibility_warnings,
+        single_frame_function,
+        ventricular_function,
+    )
+    from CardiacSegLib.readers.images import read_label_map
+
+    ed = read_label_map(args.ed, args.labels)
+    es = read_label_map(args.es, args.labels) if args.es else None
+    if es is not None and not ed.geometry.matches(es.geometry):
+        raise CardiacSegError(f"'{args.ed}' and '{args.es}' lie on different grids; ED and ES must be of one cine.")
+    figures = single_frame_function(ed) if es is None else ventricular_function(ed, es)
+    function = function_json(figures, version=__version__, warnings=plausibility_warnings(figures, ed, es))
+    if args.json:
+        _write_json(args.json, function)
+    if args.json != "-":
+        table = figures_text(function)
+        # Two label maps have no frame numbers to name.
+        print(table if es is None else table.rsplit("\n", 1)[0])
+        for warning in function["warnings"]:
+            print(f"Warning: {warning}", file=sys.stderr)
+    return 0
+
+
+def _info(args: argparse.Namespace) -> int:
+    from CardiacSegLib.models import SUFFIX, available_models
+
+    if args.what is None:
+        return _info_installation()
+    if args.what in available_models() or args.what.endswith(SUFFIX):
+        return _info_model(args.what)
+    from CardiacSegLib.readers import read_study
+
+    study = read_study(Path(args.what))
+    z, y, x = study.spacing
+    print(f"{study.name}: {study.frames} frames of {study.slices} slices, {study.image.shape[2]} x {study.image.shape[3]}")
+    print(f"pixels {y:.3f} x {x:.3f} mm, slices {z:.2f} mm apart")
+    phases = [f"{n} frame {study.frame_numbers[i]}" for n, i in (("ED", study.ed), ("ES", study.es)) if i is not None]
+    print("phases: " + (", ".join(phases) or "ED and ES not stated"))
+    facts = {k: v for k, v in vars(study.patient).items() if v is not None}
+    print("patient: " + (", ".join(f"{k} {v}" for k, v in facts.items()) or "nothing stated"))
+    for warning in study.warnings:
+        print(f"Warning: {warning}", file=sys.stderr)
+    return 0
+
+
+def _info_installation() -> int:
+    from CardiacSegLib.models import available_models
+
+    print(f"cardiacseg {__version__}. {DISCLAIMER}")
+    try:
+        import torch
+
+        from CardiacSegLib.inference import choose_device, cpu_has_bf16
+
+        device = choose_device("auto")
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"bfloat16 {cpu_has_bf16()}"
+        print(f"torch {torch.__version__}, device {device.type} ({name})")
+    except ImportError:
+        print("torch is not installed: 'pip install torch' (see the README for a CPU-only build).")
+    for name, path in available_models().items():
+        print(f"model {name}: {path}")
+    return 0
+
+
+def _info_model(name: str) -> int:
+    from CardiacSegLib.models import load_model
+
+    model = load_model(name)
+    count = sum(int(w.numel()) for w in model.weights.values())
+    print(f"{model.name}: preset {model.preset.name}, {count / 1e6:.2f} M numbers. {model.preset.summary}")
+    for key, value in model.facts.items():
+        print(f"{key}: {value}")
+    print(f"\n{model.card}" if model.card else "It has no model card.")
+    return 0

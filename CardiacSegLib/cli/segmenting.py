@@ -1,0 +1,156 @@
+"""``segment``, ``batch`` and ``demo``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable
+
+from CardiacSegLib import DISCLAIMER
+from CardiacSegLib.cli import FAILED, add_debug
+from CardiacSegLib.errors import CardiacSegError
+from CardiacSegLib.progress import Bar
+from CardiacSegLib.workflow import SegmentOptions
+
+if TYPE_CHECKING:
+    from CardiacSegLib.inference import Segmenter
+
+DEVICES = "auto, cpu, cuda or mps"
+
+
+def add_commands(commands: Any) -> None:
+    """Add the commands of this module."""
+    p = commands.add_parser(
+        "segment",
+        help="segment one study and measure it",
+        description="Segment one study: an ACDC patient folder, a 3D or 4D NIfTI or NRRD file, a folder of cine DICOM, "
+        "or an ED and an ES file. Writes label maps (ACDC's numbers: 1 RV, 2 myocardium, 3 LV) and function.json.",
+        epilog="Examples:\n  cardiacseg segment cine_4d.nii.gz --output results\n"
+        "  cardiacseg segment dicom_folder --output results --frames all\n"
+        "  cardiacseg segment ed.nii.gz es.nii.gz --output results",
+    )
+    p.add_argument("input", nargs="+", metavar="INPUT", type=Path, help="the study; or an ED file and an ES file")
+    _add_segment_options(p)
+    p.set_defaults(run=_segment)
+
+    p = commands.add_parser(
+        "batch",
+        help="segment every study below a folder",
+        description="Segment every study below ROOT into a folder of its own below --output. Done ones are skipped, "
+        "a study that fails does not stop the others. Files named *_gt* and *_seg* are never studies.",
+        epilog="Example:\n  cardiacseg batch acdc/training --output results",
+    )
+    p.add_argument("root", metavar="ROOT", type=Path, help="folder of studies")
+    _add_segment_options(p)
+    p.set_defaults(run=_batch)
+
+    p = commands.add_parser(
+        "demo",
+        help="make a phantom with known volumes, segment and measure it",
+        description="Writes a beating-heart phantom as a 4D NIfTI and as DICOM, segments it with the shipped model and "
+        "puts the measured figures beside the true ones.",
+        epilog="Example:\n  cardiacseg demo --output demo",
+    )
+    p.add_argument("--output", metavar="DIR", type=Path, default=Path("demo"), help="folder for the files (%(default)s)")
+    p.add_argument("--model", metavar="NAME|FILE", default="fast", help="model (%(default)s)")
+    p.add_argument("--device", default="auto", help=f"{DEVICES} (%(default)s)")
+    add_debug(p)
+    p.set_defaults(run=_demo)
+
+
+def _add_segment_options(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--output", metavar="DIR", type=Path, required=True, help="folder for the results")
+    p.add_argument(
+        "--model", metavar="NAME|FILE", action="append", help="model (fast); given again, probabilities are averaged"
+    )
+    p.add_argument("--device", default="auto", help=f"{DEVICES} (%(default)s)")
+    p.add_argument("--frames", choices=["ed,es", "all"], default="ed,es", help="frames to segment (%(default)s)")
+    p.add_argument("--ed", metavar="N", type=_frame_number, help="frame that is end diastole, from 1")
+    p.add_argument("--es", metavar="N", type=_frame_number, help="frame that is end systole, from 1")
+    p.add_argument("--flips", action="store_true", help="average over mirrored inputs (slower, a little better)")
+    p.add_argument("--picture", action="store_true", help="also write contours.png")
+    p.add_argument("--overwrite", action="store_true", help="replace results that are already there")
+    add_debug(p)
+
+
+def _frame_number(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a frame is a number from 1, not '{text}'")
+    return int(text)
+
+
+def _options(args: argparse.Namespace) -> SegmentOptions:
+    return SegmentOptions(args.frames == "all", args.ed, args.es, args.overwrite, args.picture)
+
+
+def _segmenter(args: argparse.Namespace) -> Callable[[], Segmenter]:
+    """A maker of the segmenter, so that a wrong path or name is told before torch is loaded."""
+    from CardiacSegLib.models import find_model
+
+    models = [find_model(name) for name in args.model or ["fast"]]
+
+    def make() -> Segmenter:
+        from CardiacSegLib.inference import Segmenter
+
+        return Segmenter(models, args.device, flips=args.flips)
+
+    return make
+
+
+def _segment(args: argparse.Namespace) -> int:
+    from CardiacSegLib.workflow import segment_path
+
+    if len(args.input) > 2:
+        raise CardiacSegError(f"'segment' takes one study, or an ED and an ES file; got {len(args.input)} inputs.")
+    es_path = args.input[1] if len(args.input) == 2 else None
+    bar = Bar("Segmenting frames")
+    reading = segment_path(
+        args.input[0], args.output, _segmenter(args), _options(args), es_path=es_path, on_progress=bar.update
+    )
+    bar.close()
+    print(figures_text(reading.function))
+    for warning in reading.function["warnings"]:
+        print(f"Warning: {warning}", file=sys.stderr)
+    print(f"{len(reading.files)} files in {args.output}. {DISCLAIMER}")
+    return 0
+
+
+def figures_text(function: dict[str, Any]) -> str:
+    """``function.json`` as a table for a terminal."""
+    lv, rv, myo = function["lv"], function["rv"], function["myo"]
+
+    def number(value: float | None) -> str:
+        return "—" if value is None else f"{value:.1f}"
+
+    if "volume_ml" in lv:
+        cells = "   ".join(f"{k} {number(v['volume_ml'])} mL" for k, v in (("LV", lv), ("RV", rv), ("MYO", myo)))
+        return f"Volumes: {cells}"
+    rows = [["", "EDV mL", "ESV mL", "SV mL", "EF %", "mass g"]]
+    for name, part, mass in (("LV", lv, number(lv["mass_g"])), ("RV", rv, "")):
+        rows.append([name, *(number(part[k]) for k in ("edv_ml", "esv_ml", "sv_ml", "ef_percent")), mass])
+    frames = f"ED is frame {function['ed_frame'] or '—'}, ES is frame {function['es_frame'] or '—'}."
+    return "\n".join("  ".join(c.rjust(7) for c in row).rstrip() for row in rows) + "\n" + frames
+
+
+def _batch(args: argparse.Namespace) -> int:
+    from CardiacSegLib.cohort import run_batch, summary_table
+
+    bar = Bar("Studies")
+
+    def on_study(number: int, total: int, outcome: Any, found: Any) -> None:
+        if outcome is not None and outcome.status == "failed":
+            bar.say(f"{outcome.name}: {outcome.reason}")
+        bar.update(number if outcome else number - 1, total, str(found.results))
+
+    outcomes = run_batch(args.root, args.output, _segmenter(args), _options(args), on_study=on_study)
+    bar.close()
+    print(summary_table(outcomes))
+    return FAILED if any(o.status == "failed" for o in outcomes) else 0
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from CardiacSegLib.demo import run_demo
+
+    print(run_demo(args.output, args.model, args.device, say=lambda line: print(line, flush=True)))
+    return 0

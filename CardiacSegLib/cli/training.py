@@ -1,0 +1,173 @@
+"""``train``, ``crossval`` and ``tables``."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from CardiacSegLib.cli import add_debug
+from CardiacSegLib.errors import CardiacSegError, TrainingError
+from CardiacSegLib.progress import Bar, clock
+from CardiacSegLib.training.presets import AUGMENTATIONS, PRESETS, get_preset
+
+if TYPE_CHECKING:
+    from CardiacSegLib.training.config import Preset
+    from CardiacSegLib.training.runs import TrainSettings
+    from CardiacSegLib.training.trainer import Progress
+
+
+def add_commands(commands: Any) -> None:
+    """Add the commands of this module."""
+    p = commands.add_parser(
+        "train",
+        help="train a network on patients with manual masks",
+        description="Train one network on the patients below DATA (ACDC's layout). Stopped at any moment, the same "
+        "command goes on after the last finished epoch.",
+        epilog="Examples:\n  cardiacseg train acdc/training --output runs/mine\n"
+        "  torchrun --nproc-per-node 4 -m CardiacSegLib.cli train acdc/training --output runs/mine",
+    )
+    _add_training_options(p)
+    p.add_argument(
+        "--validate",
+        metavar="NAMES",
+        help="patients that validate: names joined by commas, a file with one a line, or 'none' (one in five of each group)",
+    )
+    p.set_defaults(run=_train)
+
+    p = commands.add_parser(
+        "crossval",
+        help="cross-validate a preset over patients",
+        description="k-fold cross-validation over the patients below DATA, stratified by diagnosis group. Resumable; "
+        "any fold alone with --fold.",
+        epilog="Example:\n  cardiacseg crossval acdc/training --preset paper-2d-dice --output runs/paper-2d-dice",
+    )
+    _add_training_options(p)
+    p.add_argument("--folds", metavar="K", type=int, default=5, help="number of folds (%(default)s)")
+    p.add_argument("--fold", metavar="N", type=int, action="append", help="train only this fold, from 0 (repeatable)")
+    p.set_defaults(run=_crossval)
+
+    p = commands.add_parser(
+        "tables",
+        help="the paper's Tables 1-4 for cross-validations, beside the paper's own figures",
+        description="Writes tables.md, tables.csv and tables.tex: the paper's Tables 1-4 for the cross-validations RUN.",
+        epilog="Example:\n  cardiacseg tables runs/paper-2d-ce runs/paper-2d-dice --output tables",
+    )
+    p.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="output folders of 'crossval'")
+    p.add_argument("--output", metavar="DIR", type=Path, default=Path("tables"), help="folder (%(default)s)")
+    add_debug(p)
+    p.set_defaults(run=_tables)
+
+
+def _add_training_options(p: argparse.ArgumentParser) -> None:
+    p.add_argument("data", metavar="DATA", type=Path, help="folder of patient folders with frames and manual masks")
+    p.add_argument("--output", metavar="DIR", type=Path, required=True, help="folder of the run")
+    p.add_argument("--preset", default="default-2d", help=f"{', '.join(sorted(PRESETS))} (%(default)s)")
+    p.add_argument("--epochs", metavar="N", type=int, help="instead of the preset's")
+    p.add_argument("--batch-size", metavar="N", type=int, help="instead of the preset's")
+    p.add_argument("--learning-rate", metavar="R", type=float, help="instead of the preset's")
+    p.add_argument("--augmentation", choices=sorted(AUGMENTATIONS), help="instead of the preset's")
+    p.add_argument("--slices", metavar="N", type=int, choices=(1, 3, 5), help="input slices of a 2D network")
+    p.add_argument("--upsampling", choices=("transposed", "subpixel"), help="instead of the preset's")
+    p.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (%(default)s)")
+    p.add_argument("--seed", metavar="N", type=int, default=0, help="random seed (%(default)s)")
+    p.add_argument("--deterministic", action="store_true", help="repeatable to the bit on a GPU too (slower)")
+    p.add_argument("--full-precision", action="store_true", help="float32 instead of bfloat16")
+    p.add_argument("--cache", metavar="DIR", type=Path, help="folder for the prepared images (OUTPUT/prepared)")
+    add_debug(p)
+
+
+def _preset(args: argparse.Namespace) -> Preset:
+    """The chosen preset with what the command line changes in it."""
+    preset = get_preset(args.preset)
+    changes = {"epochs": args.epochs, "batch_size": args.batch_size, "learning_rate": args.learning_rate}
+    changes = {key: value for key, value in changes.items() if value is not None}
+    if any(value <= 0 for value in changes.values()):
+        raise TrainingError("Epochs, batch size and learning rate must be positive.")
+    training = replace(preset.training, **changes)
+    network = preset.network
+    if args.slices is not None:
+        if network.dims == 3:
+            raise TrainingError("--slices is for 2D networks; a 3D network reads the whole stack.")
+        network = replace(network, in_slices=args.slices)
+    if args.upsampling:
+        network = replace(network, upsampling=args.upsampling)
+    augmentation = AUGMENTATIONS[args.augmentation] if args.augmentation else preset.augmentation
+    return replace(preset, training=training, network=network, augmentation=augmentation)
+
+
+def _settings(args: argparse.Namespace, bar: Bar) -> TrainSettings:
+    from CardiacSegLib.training.runs import TrainSettings
+
+    preparing = Bar("Preparing patients")
+
+    def on_pack(done: int, total: int) -> None:
+        preparing.update(done, total)
+        if done == total:
+            preparing.close()
+
+    def on_progress(title: str, p: Progress) -> None:
+        bar.title = f"{title} epoch {p.epoch}/{p.epochs}"
+        dice = "—" if p.val_dice is None else f"{p.val_dice:.4f}"
+        left = "" if p.seconds_left is None else f"{clock(p.seconds_left)} left"
+        note = f"loss {p.loss:.4f}  best Dice {dice}  {left}"
+        bar.update(p.step, p.steps, note)
+        if p.step == p.steps and not bar.live:
+            bar.say(f"{bar.title} {note}")
+
+    return TrainSettings(
+        device=args.device,
+        seed=args.seed,
+        mixed_precision=False if args.full_precision else None,
+        deterministic=args.deterministic,
+        cache=args.cache,
+        on_pack=on_pack,
+        on_progress=on_progress,
+    )
+
+
+def _train(args: argparse.Namespace) -> int:
+    preset, validation = _preset(args), _validation(args.validate)
+    from CardiacSegLib.training.runs import train
+
+    bar = Bar("Training", every=0.3)
+    model = train(args.data, args.output, preset, validation, _settings(args, bar))
+    bar.close()
+    print(f"The model is {model}; its log and curves are beside it.")
+    return 0
+
+
+def _validation(text: str | None) -> list[str] | None:
+    if text is None:
+        return None
+    if text == "none":
+        return []
+    if Path(text).is_file():
+        text = Path(text).read_text(encoding="utf-8").replace("\n", ",")
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise CardiacSegError("--validate names no patient. Give names joined by commas, a file of names, or 'none'.")
+    return names
+
+
+def _crossval(args: argparse.Namespace) -> int:
+    preset = _preset(args)
+    from CardiacSegLib.training.runs import cross_validate
+
+    bar = Bar("Cross-validation", every=0.3)
+    settings = _settings(args, bar)
+    evaluation = cross_validate(args.data, args.output, preset, settings, folds=args.folds, only=args.fold)
+    bar.close()
+    if evaluation is not None:
+        print(evaluation.to_text())
+        print(f"Figures are in {args.output / 'evaluation.json'}; 'cardiacseg tables {args.output}' makes the tables.")
+    return 0
+
+
+def _tables(args: argparse.Namespace) -> int:
+    from CardiacSegLib.report.tables import write_tables
+
+    for path in write_tables(args.runs, args.output):
+        print(path)
+    return 0

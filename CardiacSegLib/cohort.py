@@ -1,0 +1,103 @@
+"""Many studies: every one below a folder, one after the other; a study that fails does not stop the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable
+
+from CardiacSegLib.errors import CardiacSegError
+from CardiacSegLib.readers.find import FoundStudy, find_studies
+from CardiacSegLib.workflow import FUNCTION_FILE, SegmentOptions, segment_path
+
+if TYPE_CHECKING:
+    from CardiacSegLib.inference import Segmenter
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one study: ``"done"``, ``"skipped"`` (done before) or ``"failed"``, and its figures or the reason."""
+
+    name: str
+    status: str
+    function: dict[str, Any] | None = None
+    reason: str = ""
+
+
+def run_batch(
+    root: Path,
+    output: Path,
+    segmenter: Callable[[], Segmenter],
+    options: SegmentOptions,
+    *,
+    on_study: Callable[[int, int, Outcome | None, FoundStudy], None] | None = None,
+) -> list[Outcome]:
+    """Segment every study below ``root`` into its own folder below ``output``; done ones are skipped.
+
+    Args:
+        root: see :func:`CardiacSegLib.readers.find.find_studies`.
+        output: gets the results at each study's path relative to the root.
+        segmenter: makes the segmenter, once, when the first study needs it.
+        options: as for a single study.
+        on_study: called before a study (outcome ``None``) and after it, with its number from 1 and the count.
+
+    Raises:
+        StudyError: there is no study below the root.
+    """
+    studies = find_studies(root, leave_out=output)
+    made: list[Segmenter] = []
+
+    def once() -> Segmenter:
+        if not made:
+            made.append(segmenter())
+        return made[0]
+
+    outcomes = []
+    for number, found in enumerate(studies, 1):
+        if on_study:
+            on_study(number, len(studies), None, found)
+        outcome = _one(found, output, once, options)
+        outcomes.append(outcome)
+        if on_study:
+            on_study(number, len(studies), outcome, found)
+    return outcomes
+
+
+def _one(found: FoundStudy, output: Path, segmenter: Callable[[], Segmenter], options: SegmentOptions) -> Outcome:
+    name, target = str(found.results), output / found.results
+    if (target / FUNCTION_FILE).exists() and not options.overwrite:
+        return Outcome(name, "skipped")
+    try:
+        reading = segment_path(found.path, target, segmenter, options)
+    except CardiacSegError as error:
+        return Outcome(name, "failed", reason=str(error))
+    except Exception as error:  # one broken study must not end the other thousand
+        return Outcome(name, "failed", reason=f"unexpected {type(error).__name__}: {error}")
+    return Outcome(name, "done", reading.function)
+
+
+def summary_table(outcomes: Sequence[Outcome]) -> str:
+    """An aligned table: study, status, LV EDV, ESV, EF, mass, RV EDV, EF, number of warnings or the reason."""
+    head = ["study", "status", "LV EDV", "LV ESV", "LV EF %", "LV mass g", "RV EDV", "RV EF %", "notes"]
+    rows = [head, *(_row(o) for o in outcomes)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(head) - 1)]
+    lines = []
+    for row in rows:
+        cells = [c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))]
+        lines.append("  ".join([*cells, row[-1]]).rstrip())
+    counts = ", ".join(
+        f"{sum(o.status == status for o in outcomes)} {status}" for status in ("done", "skipped", "failed")
+    )
+    return "\n".join([*lines, f"{len(outcomes)} studies: {counts}."])
+
+
+def _row(outcome: Outcome) -> list[str]:
+    f = outcome.function
+    if f is None:
+        return [outcome.name, outcome.status, *[""] * 6, outcome.reason]
+    lv, rv = f["lv"], f["rv"]
+    numbers = [lv["edv_ml"], lv["esv_ml"], lv["ef_percent"], lv["mass_g"], rv["edv_ml"], rv["ef_percent"]]
+    warnings = len(f["warnings"])
+    note = f"{warnings} warning{'s' if warnings != 1 else ''}" if warnings else ""
+    return [outcome.name, outcome.status, *("—" if n is None else f"{n:.1f}" for n in numbers), note]

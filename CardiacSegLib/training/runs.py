@@ -1,0 +1,253 @@
+"""A training run and a cross-validation in a folder: resumable, any fold alone, and what came of them.
+
+A run folder holds::
+
+    run.json            preset, folds, device, time: what report.tables reads
+    splits.json         the validation patients of every fold
+    evaluation.json     figures over the validation patients of all folds that are done
+    fold0/              last.pt, model.pt, log.jsonl, training.svg, predictions/, fold.json (written last)
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Callable
+
+import torch
+
+from CardiacSegLib import __version__
+from CardiacSegLib.errors import TrainingError
+from CardiacSegLib.inference import Segmenter, choose_device, supports_mixed_precision
+from CardiacSegLib.metrics.evaluation import Evaluation, evaluate_pairs
+from CardiacSegLib.models import load_model, save_model
+from CardiacSegLib.readers.acdc import read_acdc_folder, read_acdc_truth
+from CardiacSegLib.readers.images import read_label_map
+from CardiacSegLib.study import LabelMap
+from CardiacSegLib.training import distributed
+from CardiacSegLib.training.config import Preset
+from CardiacSegLib.training.dataset import Case, PackedSet, find_cases, pack
+from CardiacSegLib.training.splits import five_folds, split_by_name
+from CardiacSegLib.training.trainer import LOG, MODEL, Progress, RunOptions, Trainer
+from CardiacSegLib.workflow import label_files
+from CardiacSegLib.writers import write_json, write_label_map
+
+
+@dataclass
+class TrainSettings:
+    """How a run is carried out: device by name, seed, precision, callbacks, and a folder for the prepared set."""
+
+    device: str = "auto"
+    seed: int = 0
+    mixed_precision: bool | None = None
+    deterministic: bool = False
+    cache: Path | None = None
+    on_pack: Callable[[int, int], None] | None = None
+    on_progress: Callable[[str, Progress], None] | None = None
+    should_stop: Callable[[], bool] | None = None
+    card: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def train(root: Path, output: Path, preset: Preset, validation: Sequence[str] | None, settings: TrainSettings) -> Path:
+    """Train one network on the patients below ``root``; goes on where an earlier run in ``output`` was stopped.
+
+    Args:
+        root: folder of ACDC-like patient folders with manual masks.
+        output: gets ``model.pt``, ``last.pt``, ``log.jsonl``, ``training.svg`` and ``split.json``.
+        preset: the recipe.
+        validation: names of the patients that validate; empty trains on all, ``None`` takes one in five of each group.
+        settings: device, seed and so on.
+
+    Returns:
+        The model file.
+
+    Raises:
+        TrainingError: the data or the settings do not allow it.
+    """
+    cases = find_cases(root)
+    if validation is None:
+        validation = five_folds(cases, min(5, len(cases)))[0] if len(cases) > 1 else []
+    training_names, validation_names = split_by_name(cases, validation)
+    with _Together(settings.device) as device:
+        packed = pack(cases, preset.preprocessing, settings.cache or output / "prepared", settings.on_pack)
+        if distributed.rank() == 0:
+            write_json(output / "split.json", {"training": training_names, "validation": validation_names})
+        _train_one(packed, training_names, validation_names, output, preset, settings, device, "training")
+    return output / MODEL
+
+
+def cross_validate(
+    root: Path,
+    output: Path,
+    preset: Preset,
+    settings: TrainSettings,
+    *,
+    folds: int = 5,
+    only: Sequence[int] | None = None,
+) -> Evaluation | None:
+    """Cross-validate a recipe over the patients below ``root``; finished folds are kept, a broken-off one goes on.
+
+    Args:
+        only: the folds to train now, from 0; the evaluation covers all that are done.
+
+    Returns:
+        The evaluation over all finished folds; ``None`` where none is finished (stopped early).
+
+    Raises:
+        TrainingError: the data or the settings do not allow it, or ``output`` holds another cross-validation.
+    """
+    wanted = list(range(folds)) if only is None else sorted(set(only))
+    if [k for k in wanted if not 0 <= k < folds]:
+        raise TrainingError(f"Folds count from 0 to {folds - 1}; asked for {wanted}.")
+    cases = find_cases(root)
+    splits = five_folds(cases, folds)
+    _same_run(output, preset, splits, settings.seed)
+    with _Together(settings.device) as device:
+        packed = pack(cases, preset.preprocessing, settings.cache or output / "prepared", settings.on_pack)
+        if distributed.rank() == 0:
+            write_json(output / "splits.json", {"folds": splits, "preset": preset.to_dict(), "seed": settings.seed})
+        for fold in wanted:
+            folder = output / f"fold{fold}"
+            if (folder / "fold.json").is_file():
+                continue
+            training_names, validation_names = split_by_name(cases, splits[fold])
+            started = time.monotonic()
+            done = _train_one(
+                packed, training_names, validation_names, folder, preset, settings, device, f"fold {fold}"
+            )
+            if not done:
+                break
+            if distributed.rank() == 0:
+                _predict([c for c in cases if c.name in validation_names], folder, device)
+                write_json(folder / "fold.json", {"seconds": round(time.monotonic() - started, 1)})
+            distributed.barrier()
+        return _summarise(cases, output, preset, folds, device) if distributed.rank() == 0 else None
+
+
+class _Together:
+    """The device, and under ``torchrun`` the group of processes, for the time of a run."""
+
+    def __init__(self, device: str) -> None:
+        self.device = choose_device(device)
+
+    def __enter__(self) -> torch.device:
+        return distributed.start(self.device)
+
+    def __exit__(self, *_: object) -> None:
+        distributed.stop()
+
+
+def _train_one(
+    packed: PackedSet,
+    training_names: Sequence[str],
+    validation_names: Sequence[str],
+    folder: Path,
+    preset: Preset,
+    settings: TrainSettings,
+    device: torch.device,
+    title: str,
+) -> bool:
+    """Train in a folder; false if it was stopped before the last epoch."""
+    callback = settings.on_progress
+    mixed = supports_mixed_precision(device) if settings.mixed_precision is None else settings.mixed_precision
+    options = RunOptions(
+        device=device,
+        seed=settings.seed,
+        mixed_precision=mixed,
+        deterministic=settings.deterministic,
+        on_progress=None if callback is None else lambda p: callback(title, p),
+        should_stop=settings.should_stop,
+        facts={
+            **settings.facts,
+            "training_patients": len(training_names),
+            "validation_patients": len(validation_names),
+        },
+        card=settings.card,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    training = packed.only(training_names).to(device)
+    validation = packed.only(validation_names) if validation_names else None
+    trainer = Trainer(preset, training, validation, folder, options)
+    trainer.run()
+    if distributed.rank() == 0:
+        from CardiacSegLib.report.plots import training_picture
+
+        training_picture(folder / LOG, folder / "training.svg")
+    return trainer.epoch >= preset.training.epochs
+
+
+def _predict(cases: Sequence[Case], folder: Path, device: torch.device) -> None:
+    """Label maps of the validation patients, as the command line would write them."""
+    segmenter = Segmenter(folder / MODEL, str(device))
+    for case in cases:
+        study = read_acdc_folder(case.folder)
+        result = segmenter.segment(study)
+        for index, name in label_files(study, list(result.labels)).items():
+            write_label_map(folder / "predictions" / name, result.labels[index])
+
+
+def _summarise(
+    cases: Sequence[Case], output: Path, preset: Preset, folds: int, device: torch.device
+) -> Evaluation | None:
+    done = [k for k in range(folds) if (output / f"fold{k}" / "fold.json").is_file()]
+    if not done:
+        return None
+    seconds = 0.0
+    for k in done:
+        seconds += float(json.loads((output / f"fold{k}" / "fold.json").read_text(encoding="utf-8"))["seconds"])
+    evaluation = evaluate_pairs(_pairs(cases, output, done))
+    write_json(output / "evaluation.json", evaluation.to_json())
+    facts = {
+        "preset": preset.name,
+        "folds_done": done,
+        "folds": folds,
+        "epochs": preset.training.epochs,
+        "dims": preset.network.dims,
+        "loss": preset.loss.kind,
+        "version": __version__,
+        "seconds": round(seconds, 1),
+        "device": device.type,
+    }
+    write_json(output / "run.json", facts)
+    return evaluation
+
+
+def _pairs(cases: Sequence[Case], output: Path, folds: Sequence[int]) -> list[tuple[str, str, LabelMap, LabelMap]]:
+    splits = json.loads((output / "splits.json").read_text(encoding="utf-8"))["folds"]
+    by_name, pairs = {c.name: c for c in cases}, []
+    for k in folds:
+        for name in splits[k]:
+            study = read_acdc_folder(by_name[name].folder)
+            truths = read_acdc_truth(by_name[name].folder)
+            for index, file in label_files(study, range(study.frames)).items():
+                truth = truths[study.frame_numbers[index]]
+                phase = "ED" if index == study.ed else "ES"
+                pairs.append((name, phase, read_label_map(output / f"fold{k}" / "predictions" / file), truth))
+    return pairs
+
+
+def _same_run(output: Path, preset: Preset, splits: list[list[str]], seed: int) -> None:
+    path = output / "splits.json"
+    if not path.is_file():
+        return
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise TrainingError(f"'{path}' is damaged. Delete it, or give another output folder.") from error
+    now = json.loads(json.dumps({"folds": splits, "preset": preset.to_dict(), "seed": seed}))
+    changed = [key for key in ("folds", "preset", "seed") if before.get(key) != now[key]]
+    if changed:
+        raise TrainingError(
+            f"'{output}' holds a cross-validation with other settings ({', '.join(changed)}). "
+            "Give another output folder, or the same settings to go on."
+        )
+
+
+def with_card(model: Path, target: Path, card: str, facts: dict[str, Any]) -> None:
+    """Copy a trained model to ``target`` with its card and more facts: how a run becomes a shipped model."""
+    trained = load_model(model)
+    save_model(target, replace(trained, name=target.stem, card=card, facts={**trained.facts, **facts}))

@@ -1,0 +1,190 @@
+"""The main job: a study comes in, label maps and ``function.json`` go out. The command line, a batch and Slicer share it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable
+
+from CardiacSegLib import __version__
+from CardiacSegLib.errors import CardiacSegError, StudyError
+from CardiacSegLib.readers import read_study
+from CardiacSegLib.readers.images import stem_of
+from CardiacSegLib.study import CineStudy, Label, LabelMap
+from CardiacSegLib.writers import write_json, write_label_map
+
+if TYPE_CHECKING:
+    from CardiacSegLib.inference import Segmenter
+
+FUNCTION_FILE = "function.json"
+ProgressCallback = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class SegmentOptions:
+    """What of a study is segmented.
+
+    Attributes:
+        whole_cycle: every frame, instead of ED and ES.
+        ed, es: frame *numbers* (from 1) that replace what the study says; ``None`` leaves it.
+        overwrite: replace results that are already there.
+        picture: also write ``contours.png``.
+    """
+
+    whole_cycle: bool = False
+    ed: int | None = None
+    es: int | None = None
+    overwrite: bool = False
+    picture: bool = False
+
+
+@dataclass
+class Reading:
+    """A study, its label maps by frame index, and its figures as ``function.json`` holds them."""
+
+    study: CineStudy
+    labels: Mapping[int, LabelMap]
+    function: dict[str, Any]
+    files: list[Path] = field(default_factory=list)
+
+
+def segment_path(
+    path: Path,
+    output: Path,
+    segmenter: Segmenter | Callable[[], Segmenter],
+    options: SegmentOptions | None = None,
+    *,
+    es_path: Path | None = None,
+    on_progress: ProgressCallback | None = None,
+) -> Reading:
+    """Read, segment, measure and write one study; ``function.json`` is written last.
+
+    ``segmenter`` may be a function that makes one, called only once the study has been read and nothing is in the way.
+
+    Raises:
+        CardiacSegError: the study cannot be read, or results are in the way.
+    """
+    options = options or SegmentOptions()
+    study = read_study(path, es_path, whole_cycle=options.whole_cycle)
+    study = _with_chosen_phases(study, options)
+    _refuse_to_overwrite(output, options)
+    reading = segment_study(study, segmenter() if callable(segmenter) else segmenter, options, on_progress)
+    pair = (path, es_path) if es_path is not None else None
+    write_reading(reading, output, options, pair)
+    return reading
+
+
+def segment_study(
+    study: CineStudy, segmenter: Segmenter, options: SegmentOptions, on_progress: ProgressCallback | None = None
+) -> Reading:
+    """Segment and measure a study that is already read; ED and ES are found where they are not known."""
+    known = study.ed is not None and study.es is not None
+    if options.whole_cycle or not known:
+        wanted: Sequence[int] = range(study.frames)
+    else:
+        wanted = [i for i in (study.ed, study.es) if i is not None]
+    segmentation = segmenter.segment(study, wanted, on_progress=on_progress)
+    notes = list(segmentation.warnings)
+    if not known and study.frames > 1:
+        study, note = _with_found_phases(study, segmentation.labels)
+        notes += [note] if note else []
+    labels = segmentation.labels
+    if not options.whole_cycle and study.frames > 1:
+        labels = {i: labels[i] for i in sorted({i for i in (study.ed, study.es) if i is not None})}
+    function = measure_labels(study, labels, model=segmenter.name, notes=notes)
+    return Reading(study, labels, function)
+
+
+def measure_labels(
+    study: CineStudy, labels: Mapping[int, LabelMap], *, model: str | None, notes: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The content of ``function.json`` for label maps by frame index; one frame of unknown phase gives volumes only."""
+    from CardiacSegLib.function.volumes import (
+        function_json,
+        plausibility_warnings,
+        single_frame_function,
+        ventricular_function,
+    )
+
+    single = study.frames == 1 and study.ed is None and study.es is None
+    ed = labels.get(0 if single else study.ed) if single or study.ed is not None else None
+    es = labels.get(study.es) if study.es is not None else None
+    figures = single_frame_function(ed) if single and ed is not None else ventricular_function(ed, es)
+    return function_json(
+        figures,
+        ed_frame=None if study.ed is None else study.frame_numbers[study.ed],
+        es_frame=None if study.es is None else study.frame_numbers[study.es],
+        model=model,
+        version=__version__,
+        warnings=[*study.warnings, *notes, *plausibility_warnings(figures, ed, es)],
+    )
+
+
+def _with_chosen_phases(study: CineStudy, options: SegmentOptions) -> CineStudy:
+    if options.ed is None and options.es is None:
+        return study
+    if study.frames == 1:
+        raise StudyError(f"'{study.name}' is a single frame: ED and ES cannot be chosen in it.")
+    ed = study.ed if options.ed is None else study.index_of(options.ed)
+    es = study.es if options.es is None else study.index_of(options.es)
+    return study.with_phases(ed, es)
+
+
+def _with_found_phases(study: CineStudy, labels: Mapping[int, LabelMap]) -> tuple[CineStudy, str | None]:
+    """ED and ES as the largest and smallest LV volume, where the user or the study did not name them."""
+    from CardiacSegLib.function.phases import find_phases, time_volume_curve
+
+    volumes = time_volume_curve([labels[i] for i in range(study.frames)])[Label.LV]
+    if not (volumes > 0).any():
+        return study, "ED and ES could not be found: the left ventricle was not found in any frame."
+    try:
+        ed, es = find_phases(volumes)
+    except StudyError as error:
+        return study, str(error)
+    return study.with_phases(ed if study.ed is None else study.ed, es if study.es is None else study.es), None
+
+
+def label_files(study: CineStudy, frames: Sequence[int], pair: tuple[Path, Path] | None = None) -> dict[int, str]:
+    """Names of the label maps by frame index: ``<stem>_seg``, or ``<stem>_frameFF_seg`` where there are several frames."""
+    if pair is not None:
+        stems = [stem_of(p) for p in pair]
+        if stems[0] == stems[1]:
+            stems = [f"{stems[0]}_ED", f"{stems[1]}_ES"]
+        return {i: f"{stems[i]}_seg.nii.gz" for i in frames}
+    if study.frames == 1 and study.kind != "acdc":
+        return {i: f"{study.name}_seg.nii.gz" for i in frames}
+    return {i: f"{study.name}_frame{study.frame_numbers[i]:02d}_seg.nii.gz" for i in frames}
+
+
+def write_reading(
+    reading: Reading, output: Path, options: SegmentOptions, pair: tuple[Path, Path] | None = None
+) -> None:
+    """Write the label maps (ACDC's numbers), the picture if asked for, and ``function.json`` last."""
+    for index, name in label_files(reading.study, list(reading.labels), pair).items():
+        write_label_map(output / name, reading.labels[index])
+        reading.files.append(output / name)
+    if options.picture:
+        reading.files.append(write_picture(reading, output / "contours.png"))
+    write_json(output / FUNCTION_FILE, reading.function)
+    reading.files.append(output / FUNCTION_FILE)
+
+
+def write_picture(reading: Reading, path: Path) -> Path:
+    """Contours over every slice, at ED and ES (or in the frames that were segmented)."""
+    from CardiacSegLib.report.pictures import study_picture
+
+    study = reading.study
+    phases = [i for i in (study.ed, study.es) if i is not None and i in reading.labels]
+    shown = {i: reading.labels[i] for i in (phases or list(reading.labels)[:2])}
+    study_picture(study, shown, path)
+    return path
+
+
+def _refuse_to_overwrite(output: Path, options: SegmentOptions) -> None:
+    if output.exists() and not output.is_dir():
+        raise CardiacSegError(f"'{output}' is a file; the output must be a folder.")
+    if not options.overwrite and (output / FUNCTION_FILE).exists():
+        raise CardiacSegError(
+            f"'{output}' already holds results ({FUNCTION_FILE}). Give another folder, or --overwrite to replace them."
+        )

@@ -1,0 +1,73 @@
+"""Label maps and cines to NIfTI and NRRD, on the exact grid of their input; written aside, then moved into place."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from CardiacSegLib.errors import CardiacSegError
+from CardiacSegLib.readers.images import SUFFIXES
+from CardiacSegLib.study import CineStudy, LabelMap
+
+
+def write_label_map(path: Path, labels: LabelMap, numbering: str = "acdc") -> None:
+    """Write a label map as uint8 in the numbers of ``numbering``; format by the file's ending.
+
+    Raises:
+        CardiacSegError: the ending is unknown, or the file cannot be written.
+    """
+    import SimpleITK as sitk
+
+    image = labels.geometry.to_sitk(labels.to_numbering(numbering))
+    _moved_into_place(path, lambda aside: sitk.WriteImage(image, str(aside), useCompression=True))
+
+
+def write_cine(path: Path, study: CineStudy) -> None:
+    """Write a study as a 4D file (3D where it has one frame); the time step in seconds, as NIfTI's headers say.
+
+    Raises:
+        CardiacSegError: the ending is unknown, or the file cannot be written.
+    """
+    import SimpleITK as sitk
+
+    frames = [study.geometry.to_sitk(study.frame(i)) for i in range(study.frames)]
+    image = frames[0]
+    if study.frames > 1:
+        image = sitk.JoinSeries(frames)
+        if study.times_ms is not None:
+            spacing = list(image.GetSpacing())
+            spacing[3] = (study.times_ms[-1] - study.times_ms[0]) / (study.frames - 1) / 1000.0
+            image.SetSpacing(spacing)
+    _moved_into_place(path, lambda aside: sitk.WriteImage(image, str(aside), useCompression=True))
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write strict JSON (no NaN), UTF-8, indented."""
+    text = json.dumps(values, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    write_text(path, text)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8."""
+    _moved_into_place(path, lambda aside: aside.write_text(text, encoding="utf-8"), known=None)
+
+
+def _moved_into_place(path: Path, write: Callable[[Path], Any], known: tuple[str, ...] | None = SUFFIXES) -> None:
+    """A killed run leaves the old file or the new one, never half of one."""
+    if known is not None and not path.name.lower().endswith(known):
+        raise CardiacSegError(f"'{path}' must end in one of: {', '.join(known)}.")
+    # The ending stays last: it chooses the format.
+    aside = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(aside)
+        os.replace(aside, path)
+    except (OSError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "no room, or no permission"
+        raise CardiacSegError(f"'{path}' cannot be written: {reason}.") from error
+    finally:
+        if aside.exists():
+            aside.unlink()

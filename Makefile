@@ -1,0 +1,59 @@
+# make demo | test | lint | bench | clean, all in one virtual environment, .venv.
+#
+#   PYTHON=python3.11        the Python that makes .venv (3.9 or later)
+#   TORCH="torch==2.13.0"    the torch to install, before everything else (default: any that the library accepts)
+#   PIP_OPTIONS="..."        more options for every pip install: an index with CPU-only builds of torch, a mirror
+#   PYTEST_OPTIONS="..."     more options for pytest, for example "-k volumes"
+#
+# Installing happens once, and again when pyproject.toml changes. Another PYTHON or TORCH: make clean first.
+
+PYTHON ?= python3
+TORCH ?=
+PIP_OPTIONS ?=
+PYTEST_OPTIONS ?=
+
+BIN := .venv/bin
+PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check $(PIP_OPTIONS)
+
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint bench clean
+
+help:
+	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
+
+demo: .venv/.library
+	$(BIN)/cardiacseg demo --output demo
+
+test: lint
+	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+
+lint: .venv/.development
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/vermin --quiet --target=3.9- --no-tips --violations CardiacSeg CardiacSegLib
+
+bench: .venv/.library
+	$(BIN)/python Testing/Benchmarks/bench.py
+
+clean:
+	rm -rf .venv build dist *.egg-info demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find CardiacSeg CardiacSegLib Testing -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 9))' \
+		|| { echo 'CardiacSeg needs Python 3.9 or later; name one: make PYTHON=python3.11 ...'; exit 1; }
+	$(PYTHON) -m venv --clear .venv \
+		|| { echo 'No virtual environment could be made; on Debian and Ubuntu: apt-get install python3-venv'; exit 1; }
+	touch $@
+
+.venv/.library: .venv/.python pyproject.toml
+	$(if $(TORCH),$(PIP_INSTALL) '$(TORCH)')
+	$(PIP_INSTALL) --editable .
+	touch $@
+
+.venv/.development: .venv/.library
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+		|| echo 'Python 3.9: slicer-core needs 3.10, so the tests of the Slicer nodes will be skipped.'
+	$(PIP_INSTALL) --editable '.[test,lint]'
+	touch $@

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one study: ``"done"``, ``"skipped"`` (done before) or ``"failed"``, and its figures or the reason."""
+    """What became of one study: ``"done"``, ``"skipped"`` (done before) or ``"failed"``; its figures or the reason."""
 
     name: str
     status: str

@@ -90,5 +90,7 @@ def _table(truth: dict[str, float], *functions: dict[str, Any]) -> str:
     for name, true in truth.items():
         side, what = name.split()[:2]
         values = [f[side.lower()][keys[what]] for f in functions]
-        rows.append(" ".join([f"{name:<10}", f"{true:8.1f}", *(f"{v:8.1f}" if v is not None else "       —" for v in values)]))
+        rows.append(
+            " ".join([f"{name:<10}", f"{true:8.1f}", *(f"{v:8.1f}" if v is not None else "       —" for v in values)])
+        )
     return "\n".join(rows)

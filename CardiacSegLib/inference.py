@@ -7,7 +7,7 @@ import warnings as python_warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable, cast
 
 import numpy as np
 import torch
@@ -21,7 +21,6 @@ from CardiacSegLib.networks.unet import ConvBlock, UNet
 from CardiacSegLib.postprocessing import labels_from_probabilities
 from CardiacSegLib.preprocessing import PreparedFrame, PreprocessingConfig, prepare
 from CardiacSegLib.study import CineStudy, LabelMap
-
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -69,15 +68,19 @@ def compiled_for(network: UNet, device: torch.device, reduced_precision: bool = 
     for module in network.modules():
         if isinstance(module, ConvBlock):
             for i in range(0, len(module), 3):
-                conv, norm = module[i], module[i + 1]
-                assert isinstance(conv, nn.Module) and isinstance(norm, nn.Module)
+                conv, norm = cast(Any, module[i]), cast(Any, module[i + 1])
                 module[i], module[i + 1] = fuse_conv_bn_eval(conv, norm), nn.Identity()
     kind = torch.float32
     if reduced_precision and device.type == "cuda":
         kind = torch.float16
     elif reduced_precision and device.type == "cpu" and cpu_has_bf16():
         kind = torch.bfloat16
-    return network.to(device=device, dtype=kind).to(memory_format=memory_format(network.config))
+    return placed(network.to(dtype=kind), device)
+
+
+def placed(network: UNet, device: torch.device) -> UNet:
+    """The network on a device, its weights laid out for :func:`memory_format`."""
+    return network.to(device=device, memory_format=memory_format(network.config))  # type: ignore[call-overload]
 
 
 def network_inputs(volume: Tensor, config: NetworkConfig) -> Tensor:

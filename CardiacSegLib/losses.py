@@ -67,12 +67,14 @@ class SegmentationLoss(nn.Module):
         if config.kind not in ("ce", "dice", "dice-ce"):
             raise ValueError(f"The loss is 'ce', 'dice' or 'dice-ce', not '{config.kind}'.")
         self.config = config
+        self.ce_weights: Tensor
+        self.dice_weights: Tensor
         self.register_buffer("ce_weights", _class_weights(config.ce_weights, classes, frequencies))
         self.register_buffer("dice_weights", _class_weights(config.dice_weights, classes, frequencies))
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         config = self.config
-        ce = dice = 0.0
+        ce = dice = logits.new_zeros(())
         if config.kind != "dice":
             ce = weighted_cross_entropy(logits, target, self.ce_weights, reduction=config.reduction)
         if config.kind != "ce":

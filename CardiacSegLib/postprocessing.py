@@ -37,7 +37,9 @@ def largest_components(labels: np.ndarray) -> np.ndarray:
 def _bounding_box(mask: np.ndarray) -> tuple[slice, ...] | None:
     if not mask.any():
         return None
-    spans = [np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis))) for axis in range(mask.ndim)]
+    spans = [
+        np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis))) for axis in range(mask.ndim)
+    ]
     return tuple(slice(int(s[0]), int(s[-1]) + 1) for s in spans)
 
 

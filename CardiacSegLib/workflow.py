@@ -1,4 +1,4 @@
-"""The main job: a study comes in, label maps and ``function.json`` go out. The command line, a batch and Slicer share it."""
+"""The main job: a study comes in, label maps and ``function.json`` go out. Shared by command line, batch and Slicer."""
 
 from __future__ import annotations
 
@@ -108,8 +108,7 @@ def measure_labels(
     )
 
     single = study.frames == 1 and study.ed is None and study.es is None
-    ed = labels.get(0 if single else study.ed) if single or study.ed is not None else None
-    es = labels.get(study.es) if study.es is not None else None
+    ed, es = (None if index is None else labels.get(index) for index in (0 if single else study.ed, study.es))
     figures = single_frame_function(ed) if single and ed is not None else ventricular_function(ed, es)
     return function_json(
         figures,
@@ -146,7 +145,7 @@ def _with_found_phases(study: CineStudy, labels: Mapping[int, LabelMap]) -> tupl
 
 
 def label_files(study: CineStudy, frames: Sequence[int], pair: tuple[Path, Path] | None = None) -> dict[int, str]:
-    """Names of the label maps by frame index: ``<stem>_seg``, or ``<stem>_frameFF_seg`` where there are several frames."""
+    """Names of the label maps by frame index: ``<stem>_seg``, or ``<stem>_frameFF_seg`` of several frames."""
     if pair is not None:
         stems = [stem_of(p) for p in pair]
         if stems[0] == stems[1]:

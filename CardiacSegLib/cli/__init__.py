@@ -1,4 +1,4 @@
-"""The command line: a thin skin over the library. Nothing here computes; torch is loaded by the commands that need it."""
+"""The command line: a thin skin over the library. Nothing here computes; commands load torch where they need it."""
 
 from __future__ import annotations
 

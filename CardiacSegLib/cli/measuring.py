@@ -33,7 +33,7 @@ def add_commands(commands: Any) -> None:
     p = commands.add_parser(
         "figures",
         help="the paper's Figures 3 and 4 for a patient",
-        description="Draws image, truth, 2D and 3D result side by side: figure3.png (some slices) and figure4.png (all).",
+        description="Draws image, truth, 2D and 3D result: figure3.png (some slices) and figure4.png (all).",
         epilog="Example:\n  cardiacseg figures acdc/training/patient001 --model-2d runs/2d/fold0/model.pt "
         "--model-3d runs/3d/fold0/model.pt --output figures",
     )
@@ -158,7 +158,9 @@ def _info(args: argparse.Namespace) -> int:
 
     study = read_study(Path(args.what))
     z, y, x = study.spacing
-    print(f"{study.name}: {study.frames} frames of {study.slices} slices, {study.image.shape[2]} x {study.image.shape[3]}")
+    print(
+        f"{study.name}: {study.frames} frames of {study.slices} slices, {study.image.shape[2]} x {study.image.shape[3]}"
+    )
     print(f"pixels {y:.3f} x {x:.3f} mm, slices {z:.2f} mm apart")
     phases = [f"{n} frame {study.frame_numbers[i]}" for n, i in (("ED", study.ed), ("ES", study.es)) if i is not None]
     print("phases: " + (", ".join(phases) or "ED and ES not stated"))

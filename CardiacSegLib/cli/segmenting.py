@@ -52,7 +52,9 @@ def add_commands(commands: Any) -> None:
         "puts the measured figures beside the true ones.",
         epilog="Example:\n  cardiacseg demo --output demo",
     )
-    p.add_argument("--output", metavar="DIR", type=Path, default=Path("demo"), help="folder for the files (%(default)s)")
+    p.add_argument(
+        "--output", metavar="DIR", type=Path, default=Path("demo"), help="folder for the files (%(default)s)"
+    )
     p.add_argument("--model", metavar="NAME|FILE", default="fast", help="model (%(default)s)")
     p.add_argument("--device", default="auto", help=f"{DEVICES} (%(default)s)")
     add_debug(p)

@@ -32,7 +32,7 @@ def add_commands(commands: Any) -> None:
     p.add_argument(
         "--validate",
         metavar="NAMES",
-        help="patients that validate: names joined by commas, a file with one a line, or 'none' (one in five of each group)",
+        help="patients that validate: joined by commas, a file with one a line, or 'none' (one in five of each group)",
     )
     p.set_defaults(run=_train)
 
@@ -51,7 +51,7 @@ def add_commands(commands: Any) -> None:
     p = commands.add_parser(
         "tables",
         help="the paper's Tables 1-4 for cross-validations, beside the paper's own figures",
-        description="Writes tables.md, tables.csv and tables.tex: the paper's Tables 1-4 for the cross-validations RUN.",
+        description="Writes tables.md, tables.csv and tables.tex: the paper's Tables 1-4 for cross-validations.",
         epilog="Example:\n  cardiacseg tables runs/paper-2d-ce runs/paper-2d-dice --output tables",
     )
     p.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="output folders of 'crossval'")

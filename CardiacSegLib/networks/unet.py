@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -45,8 +47,9 @@ class UpBlock(nn.Module):
     def __init__(self, config: NetworkConfig, inputs: int, outputs: int) -> None:
         super().__init__()
         dims = config.dims
+        stride: Any = _STRIDE[dims]
         if config.upsampling == "transposed":
-            self.up: nn.Module = _UP[dims](inputs, outputs, _STRIDE[dims], stride=_STRIDE[dims])
+            self.up: nn.Module = _UP[dims](inputs, outputs, stride, stride=stride)
         else:
             self.up = nn.Sequential(
                 ConvBlock(dims, inputs, 4 * outputs, 1), PixelShuffle(), ConvBlock(dims, outputs, outputs, 1)

@@ -103,7 +103,7 @@ def read_acdc_folder(folder: Path, whole_cycle: bool = False) -> CineStudy:
     if whole_cycle:
         return _whole_cycle(folder, info, patient)
     numbers = sorted({info.ed, info.es})
-    studies = []
+    studies: list[CineStudy] = []
     for number in numbers:
         path = frame_file(folder, number)
         study = read_image_file(path)

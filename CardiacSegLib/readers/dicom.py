@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ["looks_like_dicom", "read_dicom_folder"]
 
+#: Transfer syntaxes of plain pixels: implicit and explicit little endian, deflated, explicit big endian.
+_UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2")
+
 _YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 
 
@@ -138,8 +141,7 @@ def _pixels(folder: Path, header: Header) -> _Pixels:
     name = header.path.relative_to(folder)
     try:
         data = _whole_file(header.path)
-        syntax = data.file_meta.TransferSyntaxUID
-        if syntax.is_compressed:
+        if data.file_meta.TransferSyntaxUID not in _UNCOMPRESSED:
             pixels = _decoded(name, header, data)
         else:
             _refuse_cut_off(name, header, data)

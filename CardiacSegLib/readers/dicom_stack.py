@@ -148,11 +148,11 @@ def _grid(frame: list[Header], said: list[str]) -> Geometry:
 def _slice_distance(first: Header, places: np.ndarray, said: list[str]) -> float:
     """Distance of neighbouring slices, mm, from their places along the normal; adds to ``said``."""
     if len(places) == 1:
-        stated = [v for v in (first.slice_distance, first.thickness) if v is not None and v > 0]
-        if not stated:
+        distance = next((v for v in (first.slice_distance, first.thickness) if v is not None and v > 0), None)
+        if distance is None:
             raise StudyError("The cine has one slice, and its files state no slice thickness: its volume is unknown.")
         said.append("The cine has one slice only: volumes are those of this slice.")
-        return stated[0]
+        return distance
     gaps = np.diff(places)
     usual = round(float(np.median(gaps)), 3)  # positions are not stated finer than micrometres
     wide = [f"{i + 1} and {i + 2} ({g:.1f} mm)" for i, g in enumerate(gaps) if g >= _MISSING_SLICE * usual]
@@ -172,9 +172,7 @@ def _slice_distance(first: Header, places: np.ndarray, said: list[str]) -> float
             f"The distances between slices differ, {gaps.min():.1f} to {gaps.max():.1f} mm; "
             f"their median, {usual:.1f} mm, is taken for all."
         )
-    if first.slice_distance:
-        # Some scanners state the gap between slices as their distance.
-        meant = np.array([first.slice_distance, first.slice_distance + (first.thickness or 0.0)])
-        if np.abs(meant - usual).min() > _UNEVEN_GAP * usual:
-            said.append(f"The slices lie {usual:.1f} mm apart; their files state {meant[0]:.1f} mm, which is not used.")
+    stated = first.slice_distance
+    if stated and abs(stated - usual) > _UNEVEN_GAP * usual:
+        said.append(f"The slices lie {usual:.1f} mm apart; their files state {stated:.1f} mm, which is not used.")
     return usual

@@ -63,7 +63,7 @@ def find_studies(root: Path, leave_out: Path | None = None) -> list[FoundStudy]:
     found += [FoundStudy(folder, _below(folder, root)) for folder in _joined(dicom_folders)]
     if not found:
         raise StudyError(
-            f"There is no study below '{root}': no patient folder with Info.cfg, no .nii, .nii.gz or .nrrd image and no "
+            f"No study below '{root}': no patient folder with Info.cfg, no .nii, .nii.gz or .nrrd image and no "
             "DICOM files (label maps, *_gt* and *_seg*, do not count)."
         )
     return sorted(found, key=lambda s: str(s.results))
@@ -102,12 +102,15 @@ def _joined(folders: list[Path]) -> list[Path]:
     import pydicom
     from pydicom.errors import InvalidDicomError
 
+    from CardiacSegLib.readers.dicom_headers import quiet_pydicom
+
     by_study: dict[str, list[Path]] = defaultdict(list)
     for folder in folders:
         first = _first_dicom(folder)
         try:
-            header = pydicom.dcmread(str(first), stop_before_pixels=True, specific_tags=["StudyInstanceUID"])
-            key = str(header.get("StudyInstanceUID", folder))
+            with quiet_pydicom():
+                header = pydicom.dcmread(str(first), stop_before_pixels=True, specific_tags=["StudyInstanceUID"])
+                key = str(header.get("StudyInstanceUID", folder))
         except (InvalidDicomError, OSError, ValueError):
             key = str(folder)
         by_study[key].append(folder)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from CardiacSegLib.errors import StudyError
-from CardiacSegLib.study import CineStudy, Geometry, LabelMap, Patient
+from CardiacSegLib.readers.nifti_check import check_nifti
+from CardiacSegLib.study import CineStudy, Geometry, LabelMap
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -47,6 +48,8 @@ def load_image(path: Path) -> sitk.Image:
         raise StudyError(f"'{path}' is a folder, not an image file.")
     if path.stat().st_size == 0:
         raise StudyError(f"'{path}' is empty (0 bytes). Copy or export it again.")
+    if path.name.lower().endswith((".nii", ".nii.gz")):
+        check_nifti(path)
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
         return sitk.ReadImage(str(path))
@@ -149,8 +152,3 @@ def read_label_map(path: Path, numbering: str = "acdc") -> LabelMap:
         return LabelMap.from_numbering(array, Geometry.from_sitk(image), numbering)
     except StudyError as error:
         raise StudyError(f"'{path}': {error}") from error
-
-
-def with_patient(study: CineStudy, patient: Patient) -> CineStudy:
-    """The same study with facts about the patient."""
-    return replace(study, patient=patient)

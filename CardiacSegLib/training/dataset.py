@@ -182,7 +182,8 @@ def _prepare_case(case: Case, config: PreprocessingConfig) -> Iterator[tuple[str
         )
         if lost > 0.1:
             raise TrainingError(
-                f"The training field of {config.train_size} pixels cuts away {lost:.0%} of the heart of '{case.name}' ({phase})."
+                f"The training field of {config.train_size} pixels cuts away {lost:.0%} of the heart "
+                f"of '{case.name}' ({phase})."
             )
         yield phase, np.round(prepared.volume * 255.0).astype(np.uint8), label, truth
 
@@ -200,7 +201,7 @@ def _write_pack(path: Path, entries: Sequence[tuple[str, np.ndarray, np.ndarray,
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_suffix(f".{os.getpid()}.tmp")
     with open(aside, "wb") as stream:
-        np.savez_compressed(stream, **arrays)
+        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
     os.replace(aside, path)
 
 

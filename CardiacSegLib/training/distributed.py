@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 import torch
-from torch import nn
 from torch import distributed as dist
+from torch import nn
 
 
 def start(device: torch.device) -> torch.device:

@@ -1,4 +1,4 @@
-"""The named recipes. ``paper-*`` follow the paper as literally as it can be read, ``default-*`` only have to be better."""
+"""The named recipes: ``paper-*`` follow the paper as literally as it can be read, ``default-*`` need only be better."""
 
 from __future__ import annotations
 

@@ -9,13 +9,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from CardiacSegLib.errors import TrainingError
+from CardiacSegLib.readers.acdc import read_acdc_folder
 from CardiacSegLib.training.dataset import Case
 
 
 def five_folds(cases: Sequence[Case], folds: int = 5, seed: int = 0) -> list[list[str]]:
     """The validation patients of every fold, by name: stratified by diagnosis group.
 
-    Patients with byte-identical images (074 and 076 of ACDC) fall into one fold: otherwise one would be validated on
+    Patients with identical images (074 and 076 of ACDC) fall into one fold: otherwise one would be validated on
     what the network has seen.
 
     Raises:
@@ -42,12 +43,11 @@ def five_folds(cases: Sequence[Case], folds: int = 5, seed: int = 0) -> list[lis
 
 
 def _twins(cases: Sequence[Case]) -> list[list[Case]]:
-    """Patients grouped by the content of their images; most are alone."""
+    """Patients grouped by the voxels of their images (the files around them may differ); most are alone."""
     by_content: dict[str, list[Case]] = defaultdict(list)
     for case in cases:
-        images = [p for p in case.folder.glob("*_frame*.nii*") if "_gt" not in p.name]
-        digests = sorted(hashlib.sha256(p.read_bytes()).hexdigest() for p in images)
-        by_content["".join(digests)].append(case)
+        image = read_acdc_folder(case.folder).image
+        by_content[f"{image.shape} {hashlib.sha256(image.tobytes()).hexdigest()}"].append(case)
     return list(by_content.values())
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from CardiacSegLib import __version__
 from CardiacSegLib.augmentation import Augmenter
 from CardiacSegLib.errors import TrainingError
-from CardiacSegLib.inference import memory_format, predict_volume
+from CardiacSegLib.inference import placed, predict_volume
 from CardiacSegLib.losses import SegmentationLoss
 from CardiacSegLib.metrics.overlap import dice
 from CardiacSegLib.models import TrainedModel, save_model
@@ -93,7 +93,7 @@ class Trainer:
             torch.use_deterministic_algorithms(True)
             torch.backends.cudnn.benchmark = False
         torch.manual_seed(options.seed)
-        self.network = build_network(preset.network).to(self.device, memory_format=memory_format(preset.network))
+        self.network = placed(build_network(preset.network), self.device)
         self.averaged = copy.deepcopy(self.network) if self.config.ema > 0 else None
         self.loss = SegmentationLoss(
             preset.loss, preset.network.classes, training.frequencies(preset.network.classes)
@@ -126,7 +126,7 @@ class Trainer:
         return self.epoch % self.config.validate_every == 0 or self.epoch == self.config.epochs
 
     def _train_epoch(self, network: nn.Module, first_epoch: int) -> float:
-        """One pass over the training set; its randomness depends on seed and epoch alone, so that it can be repeated."""
+        """One pass over the training set; its randomness depends on seed and epoch alone."""
         seed = int(np.random.SeedSequence([self.options.seed, self.epoch]).generate_state(1)[0])
         generator = torch.Generator().manual_seed(seed)
         torch.manual_seed(seed + distributed.rank())

@@ -1,0 +1,76 @@
+"""What ``make bench`` runs: how fast this machine segments and trains, beside plain PyTorch in the same process.
+
+Figures that are compared are taken in turns (A B, B A, …) and given as medians, so that they hold on a busy machine.
+Real data is taken from ``CARDIACSEG_ACDC`` where that is set, phantoms otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from CardiacSegLib import __version__
+from CardiacSegLib.errors import CardiacSegError
+from CardiacSegLib.inference import cpu_has_bf16
+from CardiacSegLib.writers import write_json
+from inference_speed import cold_table, inference_tables, memory_table
+from studies import usual_study
+from tables import Table
+from training_speed import training_tables
+
+
+def main() -> int:
+    """Run all benchmarks; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        description="Speed of inference and training on this machine's CPU.",
+        epilog="Example: python Testing/Benchmarks/bench.py --json bench.json",
+    )
+    parser.add_argument("--quick", action="store_true", help="small sizes, once each: shows only that it runs")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="also write facts and tables here")
+    args = parser.parse_args()
+    facts = {
+        "cardiacseg": __version__,
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "cpu_bf16": cpu_has_bf16(),
+        "quick": args.quick,
+    }
+    print("   ".join(f"{key} {_word(value)}" for key, value in facts.items()) + "\n", flush=True)
+    found = []
+    try:
+        for table in _tables(args.quick):
+            print(table.text(), flush=True)
+            found.append(table.to_json())
+        if args.json is not None:
+            write_json(args.json, {"facts": facts, "tables": found})
+    except CardiacSegError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _tables(quick: bool) -> Iterator[Table]:
+    acdc = None if quick or not os.environ.get("CARDIACSEG_ACDC") else Path(os.environ["CARDIACSEG_ACDC"])
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        source = usual_study(acdc, scratch, quick)
+        yield from inference_tables(source.folder, source.words, scratch, repeats=1 if quick else 9)
+        yield cold_table(source.folder, scratch, repeats=1 if quick else 3)
+        yield memory_table(source.folder, scratch)
+        rounds, steps = (1, 2) if quick else (3, 6)
+        yield from training_tables(acdc, scratch, rounds, steps, quick)
+
+
+def _word(value: Any) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,194 @@
+"""How fast a study is segmented: beside plain PyTorch, stage by stage, from a cold shell, and in how much memory."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Callable
+
+import torch
+
+from CardiacSegLib.errors import CardiacSegError
+from CardiacSegLib.inference import Segmentation, Segmenter, compiled_for, network_inputs, predict_volume
+from CardiacSegLib.models import TrainedModel, load_model
+from CardiacSegLib.networks.unet import UNet
+from CardiacSegLib.postprocessing import labels_from_probabilities
+from CardiacSegLib.preprocessing import prepare
+from CardiacSegLib.readers import read_study
+from CardiacSegLib.study import CineStudy, LabelMap
+from CardiacSegLib.workflow import FUNCTION_FILE, SegmentOptions, label_files, measure_labels, segment_path
+from CardiacSegLib.writers import write_json, write_label_map
+from tables import Table, interleaved, ratio
+
+MODEL = "fast"
+PHASES = 2
+_CPU = torch.device("cpu")
+
+
+class PlainSegmenter:
+    """The same way from study to labels around an eager float32 network: NCHW, batch norms apart, batches of 8."""
+
+    def __init__(self, model: TrainedModel) -> None:
+        self.name, self.model, self.network = model.name, model, model.build()
+
+    @torch.no_grad()
+    def probabilities(self, volume: torch.Tensor) -> torch.Tensor:
+        """Class probabilities ``(class, z, y, x)`` of a prepared volume ``(z, y, x)``."""
+        parts = network_inputs(volume, self.model.preset.network).split(8)
+        return torch.cat([torch.softmax(self.network(part), dim=1) for part in parts]).transpose(0, 1)
+
+    def segment(
+        self, study: CineStudy, frames: Sequence[int], *, on_progress: Callable[[int, int], None] | None = None
+    ) -> Segmentation:
+        """As :meth:`Segmenter.segment`."""
+        result, preset = Segmentation(model=self.name, device="cpu"), self.model.preset
+        for index in frames:
+            prepared = prepare(study.frame(index), study.spacing, preset.preprocessing)
+            found = self.probabilities(torch.from_numpy(prepared.volume)).numpy()
+            native = prepared.grid.probabilities_to_native(found)
+            labels = labels_from_probabilities(native, preset.largest_component)
+            result.labels[index] = LabelMap(labels, study.geometry)
+        return result
+
+
+def inference_tables(folder: Path, words: str, scratch: Path, repeats: int) -> list[Table]:
+    """Speed of the model :data:`MODEL` on the CPU with the library warm, beside plain PyTorch, and by stage."""
+    model = load_model(MODEL)
+    if model.preset.network.dims != 2:
+        raise CardiacSegError(f"The model '{MODEL}' is not 2D: the benchmark's plain network does not fit it.")
+    study = read_study(folder)
+    prepared = prepare(study.frame(0), study.spacing, model.preset.preprocessing)
+    volume, ours, plain = torch.from_numpy(prepared.volume), Segmenter(model, "cpu"), PlainSegmenter(model)
+    network = compiled_for(model.build(), _CPU)
+    output, options = scratch / "labels", SegmentOptions(overwrite=True)
+    taken = interleaved(
+        {
+            "files": lambda: segment_path(folder, output, ours, options),
+            "files, plain": lambda: segment_path(folder, output, plain, options),  # type: ignore[arg-type]
+            "network": lambda: predict_volume(network, volume, _CPU),
+            "network, plain": lambda: plain.probabilities(volume),
+        },
+        repeats,
+    )
+    rows = []
+    for what, phases in (("files", PHASES), ("network", 1)):
+        own, others = ([s / phases for s in taken[name]] for name in (what, f"{what}, plain"))
+        name = "files in to label files out" if what == "files" else "network alone"
+        rows.append((name, statistics.median(own), statistics.median(others), ratio(others, own)))
+    grids = " × ".join(map(str, study.geometry.shape)), " × ".join(map(str, prepared.grid.shape))
+    speed = Table(
+        "Inference, seconds a phase",
+        ("", "CardiacSeg", "plain PyTorch", "times faster"),
+        rows,
+        (3, 3, 2),
+        f"ED and ES of {words}, {grids[0]} voxels, {grids[1]} on the network's grid; library warm, CPU. "
+        "Plain: the same network, eager, float32, NCHW.\n"
+        f"Medians of {repeats}, taken in turns. To start from: 0.5 s.",
+    )
+    return [speed, _stage_table(folder, model, network, scratch / "stages", repeats)]
+
+
+def _stage_table(folder: Path, model: TrainedModel, network: UNet, output: Path, repeats: int) -> Table:
+    runs = [_staged_run(folder, model, network, output) for _ in range(repeats + 1)][1:]
+    medians = {stage: statistics.median(run[stage] for run in runs) * 1000 / PHASES for stage in runs[0]}
+    whole = sum(medians.values())
+    rows = [(stage, ms, 100 * ms / whole) for stage, ms in medians.items()]
+    return Table(
+        "Inference by stage, milliseconds a phase",
+        ("stage", "ms", "%"),
+        [*rows, ("sum", whole, 100.0)],
+        (1, 1),
+        "The library's own functions called one after the other.",
+    )
+
+
+def _staged_run(folder: Path, model: TrainedModel, network: UNet, output: Path) -> dict[str, float]:
+    """Seconds of every stage of one study, both phases together."""
+    taken: dict[str, float] = {}
+
+    def timed(stage: str, run: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        started = time.perf_counter()
+        result = run(*args, **options)
+        taken[stage] = taken.get(stage, 0.0) + time.perf_counter() - started
+        return result
+
+    study, preset = timed("read", read_study, folder), model.preset
+    labels: dict[int, LabelMap] = {}
+    for index in (study.ed, study.es):
+        prepared = timed("prepare", prepare, study.frame(index), study.spacing, preset.preprocessing)
+        found = timed("network", predict_volume, network, torch.from_numpy(prepared.volume), _CPU)
+        native = timed("back to the native grid", prepared.grid.probabilities_to_native, found.numpy())
+        kept = timed("postprocess", labels_from_probabilities, native, preset.largest_component)
+        labels[index] = LabelMap(kept, study.geometry)
+    function = timed("measure", measure_labels, study, labels, model=model.name)
+    for index, name in label_files(study, list(labels)).items():
+        timed("write", write_label_map, output / name, labels[index])
+    timed("write", write_json, output / FUNCTION_FILE, function)
+    return taken
+
+
+def cold_table(folder: Path, scratch: Path, repeats: int) -> Table:
+    """Wall time of ``cardiacseg segment`` on one patient in a new process, beside that of importing torch alone."""
+    output = scratch / "cold"
+
+    def command() -> None:
+        shutil.rmtree(output, ignore_errors=True)
+        arguments = ["segment", str(folder), "--output", str(output), "--model", MODEL, "--device", "cpu"]
+        _python("-m", "CardiacSegLib.cli", *arguments)
+
+    taken = interleaved({"command": command, "torch": lambda: _python("-c", "import torch")}, repeats, warm_up=False)
+    names = (("command", "cardiacseg segment PATIENT"), ("torch", "of it: start Python, import torch"))
+    rows = [(name, min(taken[key]), statistics.median(taken[key])) for key, name in names]
+    note = f"ED and ES of one patient, a new process every time; {repeats} times. To start from: 4 s."
+    return Table("From a cold shell, seconds", ("", "best", "median"), rows, (2, 2), note)
+
+
+# The system's figure for a child may include what its parent held when it forked; /proc starts afresh.
+_PEAK = """
+import sys
+def peak_mib():
+    try:
+        lines = open("/proc/self/status").read().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+    except (OSError, StopIteration):
+        import resource
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
+"""
+_SEGMENT = """
+from CardiacSegLib.cli import main
+if main(sys.argv[1:]) != 0:
+    sys.exit(1)
+"""
+
+
+def memory_table(folder: Path, scratch: Path) -> Table:
+    """Largest resident memory of a new process that segments one patient, above one that imports torch alone."""
+    arguments = ["segment", str(folder), "--output", str(scratch / "memory"), "--model", MODEL, "--device", "cpu"]
+    bare = _peak("import torch\n")
+    whole = _peak(_SEGMENT, *arguments)
+    rows = [("import torch", bare), ("cardiacseg segment PATIENT", whole), ("above import torch", whole - bare)]
+    return Table("Peak memory, MiB", ("", "MiB"), rows, (0,), "Resident memory. To start from: 1 GB.")
+
+
+def _peak(code: str, *arguments: str) -> float:
+    return float(_python("-c", f"{_PEAK}{code}print(peak_mib())", *arguments).split()[-1])
+
+
+def _python(*arguments: str) -> str:
+    """Standard output of a new Python that finds this library."""
+    import CardiacSegLib
+
+    home = str(Path(CardiacSegLib.__file__).resolve().parents[1])
+    path = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
+    done = subprocess.run(
+        [sys.executable, *arguments], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
+    )
+    if done.returncode != 0:
+        raise CardiacSegError(f"A command of the benchmark failed: {done.stderr.strip()[-500:]}")
+    return done.stdout

@@ -1,0 +1,77 @@
+"""What is measured on: a patient of ACDC where there is one, phantoms in the same layout where there is none."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from CardiacSegLib.phantom import Phantom, PhantomConfig, make_phantom
+from CardiacSegLib.readers.acdc import frame_file, is_acdc_folder, read_info
+from CardiacSegLib.study import CineStudy
+from CardiacSegLib.training.dataset import Case, find_cases
+from CardiacSegLib.writers import write_cine, write_label_map
+
+#: Slices, rows and columns of the study that speed is stated for.
+USUAL = (10, 256, 256)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A patient's folder, and where it comes from, in words."""
+
+    folder: Path
+    words: str
+
+
+def usual_study(acdc: Path | None, scratch: Path, quick: bool) -> Source:
+    """One patient folder: the one nearest to :data:`USUAL` in ACDC's, or a phantom of that size written to ``scratch``."""
+    if acdc is not None:
+        folders = sorted(p for p in acdc.iterdir() if is_acdc_folder(p))
+        return Source(min(folders, key=_unlikeness), "a patient of ACDC")
+    shape = (4, 128, 128) if quick else USUAL
+    return Source(_write_phantom(scratch, "study001", shape, seed=0), "a phantom")
+
+
+def training_patients(acdc: Path | None, scratch: Path, count: int, quick: bool) -> tuple[list[Case], str]:
+    """``count`` patients with masks: ACDC's first ones, or phantoms written to ``scratch``."""
+    if acdc is not None:
+        return find_cases(acdc)[:count], "patients of ACDC"
+    shape = (10, 144, 144) if quick else (10, 224, 224)
+    for number in range(count):
+        _write_phantom(scratch, f"patient{number + 1:03d}", shape, seed=number)
+    return find_cases(scratch), "phantoms"
+
+
+def _unlikeness(folder: Path) -> float:
+    """How far the ED frame is from :data:`USUAL`, in its own pixels and in those of 1.5 mm that the network reads."""
+    import SimpleITK as sitk
+
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(frame_file(folder, read_info(folder / "Info.cfg").ed)))
+    reader.ReadImageInformation()
+    (nx, ny, nz), spacing = reader.GetSize()[:3], reader.GetSpacing()
+    sizes = (nz, ny, nx, ny * spacing[1] / 1.5, nx * spacing[0] / 1.5)
+    return max(abs(math.log(size / usual)) for size, usual in zip(sizes, (*USUAL, *USUAL[1:])))
+
+
+def _write_phantom(root: Path, name: str, shape: tuple[int, int, int], seed: int) -> Path:
+    """ED and ES of a phantom, with masks, in ACDC's layout; the field is as wide for every number of pixels."""
+    pixel = 384.0 / shape[1]
+    config = PhantomConfig(
+        frames=3, ed_index=0, slices=shape[0], size=shape[1:], spacing=(10.0, pixel, pixel), seed=seed
+    )
+    phantom = make_phantom(config)
+    folder = root / name
+    folder.mkdir(parents=True)
+    info = {"ED": phantom.ed + 1, "ES": phantom.es + 1, "Group": "NOR", "NbFrame": phantom.study.frames}
+    (folder / "Info.cfg").write_text("".join(f"{key}: {value}\n" for key, value in info.items()), encoding="utf-8")
+    for index in (phantom.ed, phantom.es):
+        stem = f"{name}_frame{index + 1:02d}"
+        write_cine(folder / f"{stem}.nii.gz", _one_frame(phantom, index))
+        write_label_map(folder / f"{stem}_gt.nii.gz", phantom.labels[index])
+    return folder
+
+
+def _one_frame(phantom: Phantom, index: int) -> CineStudy:
+    return replace(phantom.study, image=phantom.study.image[index : index + 1], frame_numbers=(), times_ms=None)

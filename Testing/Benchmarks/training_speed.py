@@ -1,0 +1,119 @@
+"""Steps per second of the trainer beside a plain loop, and where a step's time goes."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from CardiacSegLib.inference import supports_mixed_precision
+from CardiacSegLib.training.config import Preset
+from CardiacSegLib.training.dataset import PackedSet, pack
+from CardiacSegLib.training.presets import get_preset
+from CardiacSegLib.training.trainer import Progress, RunOptions, Trainer
+from plain_loop import PlainLoop
+from studies import training_patients
+from tables import Table, ratio
+
+PRESET = "default-2d"
+#: What a step does, in order, and what ends each part.
+PARTS = ("augmentation", "forward", "loss", "backward and clipping", "optimiser", "averaging, report")
+
+
+class TimedTrainer:
+    """The library's trainer, stopped after every epoch, with a clock that the network, loss and optimiser ring."""
+
+    def __init__(self, preset: Preset, data: PackedSet, output: Path) -> None:
+        cpu = torch.device("cpu")
+        options = RunOptions(
+            cpu,
+            mixed_precision=supports_mixed_precision(cpu),
+            on_progress=self._step_done,
+            should_stop=lambda: True,
+        )
+        self.trainer = Trainer(preset, data, None, output, options)
+        self.marks: list[float] = []
+        self.steps: list[list[float]] = []
+        self.trainer.network.register_forward_pre_hook(self._mark)
+        self.trainer.network.register_forward_hook(self._mark)
+        self.trainer.loss.register_forward_hook(self._mark)
+        self.trainer.optimiser.register_step_pre_hook(self._mark)
+        self.trainer.optimiser.register_step_post_hook(self._mark)
+
+    def _mark(self, *_: object) -> None:
+        self.marks.append(time.perf_counter())
+
+    def _step_done(self, progress: Progress) -> None:
+        self._mark()
+        # A first step also sets up the epoch and the one before was ended by writing files: it starts the clock.
+        if progress.step > 1:
+            self.steps.append([after - before for before, after in zip(self.marks, self.marks[1:])])
+        self.marks = self.marks[-1:]
+
+    def block(self) -> float:
+        """Seconds of one epoch but its first step."""
+        done = len(self.steps)
+        self.marks = []
+        self.trainer.run()
+        return sum(map(sum, self.steps[done:]))
+
+
+def training_tables(acdc: Path | None, scratch: Path, rounds: int, steps: int, quick: bool) -> list[Table]:
+    """Blocks of ``steps`` steps of the trainer and of the plain loop without and with two workers, taken in turns."""
+    preset = get_preset(PRESET)
+    if quick:
+        small = replace(preset.training, batch_size=4, crop=96)
+        preset = replace(preset, preprocessing=replace(preset.preprocessing, train_size=160), training=small)
+    size = preset.training.batch_size
+    slices = (steps + 1) * size
+    cases, words = training_patients(acdc, scratch / "patients", -(-slices // 16), quick)
+    data = _first_slices(pack(cases, preset.preprocessing), slices)
+    ours, plain = TimedTrainer(preset, data, scratch / "run"), PlainLoop(preset, data)
+    taken: dict[str, list[float]] = {"ours": [], "plain, 0": [], "plain, 2": []}
+    for _ in range(rounds):
+        taken["ours"].append(ours.block())
+        taken["plain, 0"].append(plain.block(steps, 0))
+        taken["plain, 2"].append(plain.block(steps, 2))
+    rates = {name: steps / statistics.median(blocks) for name, blocks in taken.items()}
+    # The trainer is measured against the better of the two.
+    best = "plain, 0" if rates["plain, 0"] >= rates["plain, 2"] else "plain, 2"
+    precision = "bfloat16" if ours.trainer.options.mixed_precision else "float32"
+    speed = Table(
+        "Training, steps per second",
+        ("", "steps/s", "s a step", "trainer is faster by"),
+        [
+            (f"trainer ({precision}, channels last, tensors)", rates["ours"], 1 / rates["ours"], None),
+            *(
+                (f"plain loop, {n} workers", rates[key], 1 / rates[key], ratio(taken[key], taken["ours"]))
+                for n, key in ((0, "plain, 0"), (2, "plain, 2"))
+            ),
+        ],
+        (2, 3, 2),
+        f"Preset {PRESET}, batches of {size} crops of {preset.training.crop}² from {words}; {rounds} blocks of {steps} "
+        "steps each, in turns.\n"
+        "Plain: float32, NCHW, DataLoader, augmentation in numpy and scipy; same network, loss, batch, optimiser.\n"
+        f"Times faster than the better plain loop: {ratio(taken[best], taken['ours']):.2f} (aim: 3 in bfloat16).",
+    )
+    return [speed, _parts_table(ours.steps)]
+
+
+def _parts_table(steps: list[list[float]]) -> Table:
+    medians = [1000 * statistics.median(column) for column in zip(*steps)]
+    rows = [(name, ms, 100 * ms / sum(medians)) for name, ms in zip(PARTS, medians)]
+    note = "Medians over the trainer's own steps."
+    return Table(
+        "A training step by part, milliseconds",
+        ("part", "ms", "%"),
+        [*rows, ("sum", sum(medians), 100.0)],
+        (1, 1),
+        note,
+    )
+
+
+def _first_slices(data: PackedSet, count: int) -> PackedSet:
+    """The first ``count`` slices: as many as an epoch of the benchmark has."""
+    volumes = [replace(v, stop=min(v.stop, count)) for v in data.volumes if v.start < count]
+    return PackedSet(data.images[:count], data.labels[:count], volumes)

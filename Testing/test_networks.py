@@ -1,0 +1,187 @@
+"""Networks and losses do what their documentation says."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from CardiacSegLib.augmentation import Augmenter
+from CardiacSegLib.losses import SegmentationLoss, log_dice_loss, weighted_cross_entropy
+from CardiacSegLib.networks.config import NetworkConfig
+from CardiacSegLib.networks.unet import build_network
+from CardiacSegLib.training.config import AugmentationConfig, LossConfig
+from CardiacSegLib.training.presets import AUGMENTATIONS, PRESETS, get_preset
+
+SMALL = (4, 8, 8)
+
+
+@pytest.mark.parametrize("upsampling", ["transposed", "subpixel"])
+@pytest.mark.parametrize("in_slices", [1, 3, 5])
+def test_a_2d_network_gives_logits_on_the_grid_of_its_middle_slice(in_slices, upsampling):
+    network = build_network(NetworkConfig(features=SMALL, in_slices=in_slices, upsampling=upsampling))
+    assert network(torch.rand(2, in_slices, 16, 24)).shape == (2, 4, 16, 24)
+
+
+@pytest.mark.parametrize("upsampling", ["transposed", "subpixel"])
+@pytest.mark.parametrize("depth", [1, 2, 7, 13])
+def test_a_3d_network_takes_any_number_of_slices(depth, upsampling):
+    config = NetworkConfig(dims=3, in_slices=1, features=SMALL, upsampling=upsampling)
+    assert build_network(config)(torch.rand(1, 1, depth, 16, 24)).shape == (1, 4, depth, 16, 24)
+
+
+def test_the_papers_networks_have_the_papers_widths():
+    two, three = get_preset("paper-2d-dice").network, get_preset("paper-3d-dice").network
+    assert two.features[0] == 32 and two.in_slices == 3 and two.dropout == (0.5, 0.3)
+    assert max(three.features) == 256 and three.dropout == (0.5, 0.3)
+    network = build_network(two)
+    assert network.head.in_channels == 32  # "maps the 32 feature channels to 4 classes"
+    rates = [getattr(d, "p", 0.0) for d in network.drop]
+    assert rates == [0.0, 0.0, 0.0, 0.3, 0.5]
+
+
+def test_every_preset_builds_its_network():
+    for preset in PRESETS.values():
+        parameters = sum(p.numel() for p in build_network(preset.network).parameters())
+        assert parameters * 2 < 16 * 2**20, preset.name  # half precision fits a model file
+
+
+def test_a_standardised_network_does_not_see_brightness_or_contrast():
+    torch.manual_seed(0)
+    network = build_network(NetworkConfig(features=SMALL, in_slices=1, standardise=True)).eval()
+    x = torch.rand(1, 1, 32, 32) + 0.1
+    torch.testing.assert_close(network(x), network(3.0 * x + 2.0), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("kwargs", [{"dims": 4}, {"in_slices": 2}, {"dims": 3, "in_slices": 3}, {"upsampling": "x"}])
+def test_a_network_that_cannot_be_is_refused(kwargs):
+    with pytest.raises(ValueError, match="."):
+        NetworkConfig(**kwargs)
+
+
+def logits_for(target: torch.Tensor, sharpness: float = 40.0) -> torch.Tensor:
+    return torch.nn.functional.one_hot(target, 4).permute(0, 3, 1, 2).double() * sharpness
+
+
+def test_the_dice_loss_is_zero_when_perfect_and_log_2_when_all_is_wrong():
+    target = torch.arange(4).repeat(2, 64, 4)
+    assert float(log_dice_loss(logits_for(target), target)) == pytest.approx(0.0, abs=1e-9)
+    wrong = (target + 1) % 4
+    assert float(log_dice_loss(logits_for(wrong), target)) == pytest.approx(4 * math.log(2), rel=1e-2)
+
+
+def test_the_printed_form_lies_between_log_1_5_and_log_2():
+    """The paper prints equation 4 without the factor 2: [0.405, 0.693] a class, 0 for one absent and not predicted."""
+    target = torch.arange(4).repeat(2, 64, 4)
+    perfect = float(log_dice_loss(logits_for(target), target, literal=True, smooth=1e-9))
+    assert perfect == pytest.approx(4 * math.log(1.5), rel=1e-6)
+    only_background = torch.zeros(1, 8, 8, dtype=torch.long)
+    absent = torch.tensor([0.0, 1.0, 1.0, 1.0])
+    assert float(log_dice_loss(logits_for(only_background), only_background, absent, literal=True)) < 1e-6
+
+
+def test_an_absent_class_gives_a_finite_loss_and_gradient_in_half_precision():
+    target = torch.zeros(2, 32, 32, dtype=torch.long)
+    for kind in (torch.bfloat16, torch.float16):
+        logits = torch.randn(2, 4, 32, 32, dtype=kind, requires_grad=True)
+        loss = SegmentationLoss(LossConfig("dice-ce"), 4)(logits, target)
+        loss.backward()
+        assert torch.isfinite(loss) and torch.isfinite(logits.grad).all()
+    extreme = torch.full((1, 4, 256, 256), -6e4, dtype=torch.float16)
+    extreme[:, 1] = 6e4
+    wrong = torch.zeros(1, 256, 256, dtype=torch.long)
+    assert torch.isfinite(SegmentationLoss(LossConfig("dice-ce"), 4)(extreme, wrong))
+
+
+@pytest.mark.parametrize("kind", ["ce", "dice", "dice-ce"])
+@pytest.mark.parametrize("literal", [False, True])
+@pytest.mark.parametrize("per_sample", [False, True])
+def test_gradients_are_those_of_the_formula(kind, literal, per_sample):
+    config = LossConfig(kind, (0.3, 1.0, 2.0, 1.5), (0.1, 1.0, 1.0, 1.0), 0.7, 1.3, literal, 1e-3, per_sample)
+    loss = SegmentationLoss(config, 4).double()
+    torch.manual_seed(0)
+    logits = torch.randn(2, 4, 3, 3, dtype=torch.double, requires_grad=True)
+    target = torch.randint(0, 3, (2, 3, 3))  # class 3 is absent
+    assert torch.autograd.gradcheck(lambda x: loss(x, target), logits)
+
+
+def test_cross_entropy_is_torchs_but_divided_by_the_number_of_pixels():
+    torch.manual_seed(0)
+    logits, target = torch.randn(2, 4, 8, 8), torch.randint(0, 4, (2, 8, 8))
+    plain = torch.nn.functional.cross_entropy(logits, target)
+    torch.testing.assert_close(weighted_cross_entropy(logits, target), plain)
+    weights = torch.tensor([0.5, 1.0, 2.0, 4.0])
+    by_hand = (-torch.log_softmax(logits, 1).gather(1, target[:, None])[:, 0] * weights[target]).sum()
+    torch.testing.assert_close(weighted_cross_entropy(logits, target, weights, reduction="sum"), by_hand)
+    torch.testing.assert_close(weighted_cross_entropy(logits, target, weights), by_hand / target.numel())
+
+
+def test_the_combined_loss_is_the_weighted_sum_of_equation_5():
+    torch.manual_seed(0)
+    logits, target = torch.randn(2, 4, 8, 8), torch.randint(0, 4, (2, 8, 8))
+    both = SegmentationLoss(LossConfig("dice-ce", lambda_ce=0.3, lambda_dice=2.0), 4)(logits, target)
+    ce, dice = (SegmentationLoss(LossConfig(kind), 4)(logits, target) for kind in ("ce", "dice"))
+    torch.testing.assert_close(both, 0.3 * ce + 2.0 * dice)
+
+
+def test_rare_classes_weigh_more_by_the_inverse_root_of_their_frequency():
+    loss = SegmentationLoss(LossConfig("ce", ce_weights="inverse-sqrt"), 4, (0.81, 0.01, 0.09, 0.09))
+    weights = loss.ce_weights
+    assert float(weights[1] / weights[0]) == pytest.approx(9.0, rel=1e-4)
+    with pytest.raises(ValueError, match="frequencies"):
+        SegmentationLoss(LossConfig("ce", ce_weights="inverse"), 4)
+
+
+def block_image() -> tuple[torch.Tensor, torch.Tensor]:
+    """A bright square off centre, labelled; three equal slices."""
+    image = torch.full((1, 3, 64, 64), 0.2)
+    image[..., 24:44, 30:50] = 0.9
+    return image, (image[:, 1:2] > 0.5).to(torch.uint8) * 3
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**31 - 1), st.sampled_from(["light", "heavy"]))
+def test_labels_move_with_the_image(seed, name):
+    config = AUGMENTATIONS[name]
+    spatial = AugmentationConfig(
+        config.rotation_deg, config.any_rotation, config.scale, config.shear, config.translation, config.flip,
+        config.elastic_px, config.elastic_share,
+    )  # fmt: skip
+    image, label = block_image()
+    moved, target = Augmenter(spatial, None, torch.Generator().manual_seed(seed))(
+        image, label, torch.tensor([[31.5, 31.5]])
+    )
+    bright, labelled = moved[0, 1] > 0.55, target[0, 0] == 3
+    union = (bright | labelled).sum()
+    assert union == 0 or float((bright & labelled).sum() / union) > 0.85
+
+
+def test_without_changes_the_crop_is_a_plain_cut():
+    image, label = block_image()
+    still = AUGMENTATIONS["none"]
+    moved, target = Augmenter(still, 32, torch.Generator().manual_seed(0))(image, label, torch.tensor([[33.5, 39.5]]))
+    torch.testing.assert_close(moved, image[..., 18:50, 24:56])
+    assert torch.equal(target, label[..., 18:50, 24:56].long())
+
+
+def test_padding_stays_exactly_zero_under_every_grey_value_change():
+    image, label = block_image()
+    augment = Augmenter(AUGMENTATIONS["strangers"], 96, torch.Generator().manual_seed(1))
+    moved, _ = augment(image.repeat(8, 1, 1, 1), label.repeat(8, 1, 1, 1), torch.full((8, 2), 31.5))
+    assert torch.isfinite(moved).all()
+    assert (moved[:, :, 0, 0] == 0).float().mean() > 0.5
+
+
+def test_augmentation_repeats_for_the_same_seed_and_differs_for_another():
+    image, label = block_image()
+    runs = [
+        Augmenter(AUGMENTATIONS["strangers"], 48, torch.Generator().manual_seed(seed))(
+            image, label, torch.tensor([[32.0, 32.0]])
+        )
+        for seed in (5, 5, 6)
+    ]
+    assert torch.equal(runs[0][0], runs[1][0]) and torch.equal(runs[0][1], runs[1][1])
+    assert not torch.equal(runs[0][0], runs[2][0])

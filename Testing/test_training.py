@@ -1,0 +1,227 @@
+"""Training: it learns, it can be killed and goes on to the same weights, folds are fair, runs are not mixed up."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from CardiacSegLib.cli import main
+from CardiacSegLib.errors import TrainingError
+from CardiacSegLib.models import load_model
+from CardiacSegLib.networks.config import NetworkConfig
+from CardiacSegLib.phantom import PhantomConfig, make_phantom
+from CardiacSegLib.preprocessing import PreprocessingConfig
+from CardiacSegLib.training.config import Preset, TrainingConfig
+from CardiacSegLib.training.dataset import find_cases, pack
+from CardiacSegLib.training.presets import LIGHT, PRESETS, get_preset
+from CardiacSegLib.training.runs import TrainSettings, cross_validate, train
+from CardiacSegLib.training.splits import five_folds
+from CardiacSegLib.training.trainer import learning_rate
+from CardiacSegLib.writers import write_cine, write_label_map
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def tiny_preset(dims: int = 2, epochs: int = 3, **changes) -> Preset:
+    """A network that trains in seconds."""
+    planar = dims == 2
+    return Preset(
+        name=f"tiny-{dims}d",
+        summary="For tests.",
+        network=NetworkConfig(
+            dims=dims, in_slices=3 if planar else 1, features=(8, 16, 32), dropout=(0.1,), standardise=True
+        ),
+        preprocessing=PreprocessingConfig(
+            pixel_mm=3.0,
+            train_size=96,
+            min_size=64,
+            slice_mm=None if planar else 10.0,
+            train_slices=None if planar else 6,
+        ),
+        augmentation=LIGHT,
+        training=TrainingConfig(
+            epochs=epochs, batch_size=4, optimiser="adamw", learning_rate=0.02, schedule="cosine", ema=0.9,
+            crop=64, gradient_clip=5.0, **changes,
+        ),
+        largest_component=True,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def phantoms(tmp_path_factory) -> Path:
+    """Six phantom patients in ACDC's layout, groups A and B."""
+    root = tmp_path_factory.mktemp("patients")
+    for number in range(6):
+        config = PhantomConfig(
+            frames=4, slices=5, size=(90, 90), spacing=(14.0, 3.0, 3.0), edv_ml=120.0 + 12 * number, seed=number
+        )
+        phantom = make_phantom(config)
+        write_acdc_patient(root, f"patient{number + 1:03d}", phantom, "A" if number % 2 else "B")
+    return root
+
+
+def write_acdc_patient(root: Path, name: str, phantom, group: str) -> None:
+    study, folder = phantom.study, root / name
+    folder.mkdir(parents=True)
+    ed, es = phantom.ed + 1, phantom.es + 1
+    (folder / "Info.cfg").write_text(
+        f"ED: {ed}\nES: {es}\nGroup: {group}\nHeight: 170\nNbFrame: {study.frames}\nWeight: 70\n"
+    )
+    for index in (phantom.ed, phantom.es):
+        frame = replace(study, image=study.image[index : index + 1], frame_numbers=(), times_ms=None, ed=None, es=None)
+        write_cine(folder / f"{name}_frame{index + 1:02d}.nii.gz", frame)
+        write_label_map(folder / f"{name}_frame{index + 1:02d}_gt.nii.gz", phantom.labels[index])
+
+
+def settings(**changes) -> TrainSettings:
+    return TrainSettings(device="cpu", **changes)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_network_learns_the_phantoms(phantoms, tmp_path, dims):
+    train(phantoms, tmp_path, tiny_preset(dims, epochs=12 if dims == 2 else 36), ["patient001"], settings())
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    best = max(entry["val_dice"] for entry in log)
+    assert best > 0.5, best
+    assert log[-1]["loss"] < 0.6 * log[0]["loss"]
+    model = load_model(tmp_path / "model.pt")
+    assert model.facts["validation_dice"] and model.preset.network.dims == dims
+    assert (tmp_path / "training.svg").read_text().startswith("<svg")
+    assert json.loads((tmp_path / "split.json").read_text())["validation"] == ["patient001"]
+
+
+def weights_of(folder: Path) -> dict:
+    return torch.load(folder / "last.pt", weights_only=True)["network"]
+
+
+def test_a_killed_run_loses_at_most_an_epoch_and_ends_with_bit_equal_weights(phantoms, tmp_path):
+    """kill -9 in the middle of an epoch; the resumed run equals one that was never disturbed."""
+    command = [sys.executable, str(Path(__file__)), str(phantoms)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])}
+    run = subprocess.Popen([*command, str(tmp_path / "killed"), "0.05"], env=environment)
+    log = tmp_path / "killed" / "log.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (log.is_file() and len(log.read_text().splitlines()) >= 2):
+        time.sleep(0.02)
+    time.sleep(0.12)  # somewhere within the next epoch
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    before = torch.load(tmp_path / "killed" / "last.pt", weights_only=True)["epoch"]
+    assert 2 <= before < 8, "it was to be killed before it was done"
+    for name in ("killed", "whole"):
+        subprocess.run([*command, str(tmp_path / name), "0"], env=environment, check=True)
+    killed, whole = weights_of(tmp_path / "killed"), weights_of(tmp_path / "whole")
+    assert all(torch.equal(killed[key], whole[key]) for key in whole)
+    logs = [
+        [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+        for name in ("killed", "whole")
+    ]
+    assert [(e["epoch"], e["loss"]) for e in logs[0]] == [(e["epoch"], e["loss"]) for e in logs[1]]
+
+
+def test_a_run_goes_on_only_with_the_settings_that_it_began_with(phantoms, tmp_path):
+    train(phantoms, tmp_path, tiny_preset(epochs=1), [], settings())
+    with pytest.raises(TrainingError, match="another preset"):
+        train(phantoms, tmp_path, tiny_preset(epochs=2), [], settings())
+    with pytest.raises(TrainingError, match="seed"):
+        train(phantoms, tmp_path, tiny_preset(epochs=1), [], settings(seed=1))
+    (tmp_path / "last.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(TrainingError, match="damaged"):
+        train(phantoms, tmp_path, tiny_preset(epochs=1), [], settings())
+
+
+def test_a_loss_that_explodes_is_said_in_words(phantoms, tmp_path):
+    wild = tiny_preset(epochs=3)
+    wild = replace(wild, training=replace(wild.training, optimiser="sgd", learning_rate=1e30, gradient_clip=0.0))
+    with pytest.raises(TrainingError, match="learning rate"):
+        train(phantoms, tmp_path, wild, [], settings())
+
+
+def test_two_processes_train_data_parallel_with_the_same_command(phantoms, tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += [str(Path(__file__)), str(phantoms), str(tmp_path / "two"), "0"]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    log = [json.loads(line) for line in (tmp_path / "two" / "log.jsonl").read_text().splitlines()]
+    assert [entry["epoch"] for entry in log] == list(range(1, 9))
+    assert log[-1]["loss"] < log[0]["loss"]
+
+
+def test_folds_are_stratified_and_hold_every_patient_once(acdc_root):
+    cases = find_cases(acdc_root)
+    folds = five_folds(cases)
+    assert sorted(name for fold in folds for name in fold) == [case.name for case in cases]
+    group = {case.name: case.group for case in cases}
+    for fold in folds:
+        counts = {g: sum(group[name] == g for name in fold) for g in set(group.values())}
+        assert set(counts.values()) <= {3, 4, 5} and 19 <= len(fold) <= 21
+    assert folds == five_folds(cases), "the split is the same every time"
+
+
+def test_patients_with_identical_images_fall_into_one_fold(acdc_root):
+    for folds in (five_folds(find_cases(acdc_root)), five_folds(find_cases(acdc_root), seed=7)):
+        assert any({"patient074", "patient076"} <= set(fold) for fold in folds)
+
+
+def test_cross_validation_takes_any_fold_alone_and_resumes(phantoms, tmp_path):
+    preset = tiny_preset(epochs=1)
+    first = cross_validate(phantoms, tmp_path, preset, settings(), folds=3, only=[1])
+    assert first is not None and len(first.patients) == 2
+    stamp = (tmp_path / "fold1" / "last.pt").stat().st_mtime_ns
+    whole = cross_validate(phantoms, tmp_path, preset, settings(), folds=3)
+    assert whole is not None and len(whole.patients) == 6
+    assert (tmp_path / "fold1" / "last.pt").stat().st_mtime_ns == stamp, "a finished fold is not trained again"
+    run = json.loads((tmp_path / "run.json").read_text())
+    assert run["folds_done"] == [0, 1, 2] and run["epochs"] == 1
+    with pytest.raises(TrainingError, match="other settings"):
+        cross_validate(phantoms, tmp_path, tiny_preset(epochs=2), settings(), folds=3)
+    assert main(["tables", str(tmp_path), "--output", str(tmp_path / "tables")]) == 0
+    assert "tiny-2d" in (tmp_path / "tables" / "tables.md").read_text()
+
+
+def test_the_learning_rate_of_the_paper_falls_tenfold_every_30_epochs():
+    config = get_preset("paper-2d-dice").training
+    assert config.momentum == 0.99 and config.epochs == 300 and config.batch_size == 8
+    assert get_preset("paper-3d-dice").training.batch_size == 4
+    rates = [learning_rate(config, epoch) for epoch in (0, 29.9, 30, 60, 90)]
+    np.testing.assert_allclose(rates, [0.01, 0.01, 0.001, 1e-4, 1e-5])
+    cosine = PRESETS["default-2d"].training
+    assert learning_rate(cosine, 0) == 0.0 and learning_rate(cosine, cosine.epochs) == pytest.approx(0.0, abs=1e-12)
+    assert learning_rate(cosine, 1) == pytest.approx(cosine.learning_rate, rel=1e-3)
+
+
+def test_the_prepared_set_is_kept_and_renewed_when_the_data_changes(phantoms, tmp_path):
+    cases = find_cases(phantoms)[:1]
+    config = tiny_preset().preprocessing
+    first = pack(cases, config, tmp_path)
+    again = pack(cases, config, tmp_path)
+    assert torch.equal(first.images, again.images) and torch.equal(first.labels, again.labels)
+    assert first.volumes[0].truth.geometry == again.volumes[0].truth.geometry
+    assert len(list(tmp_path.glob("*.npz"))) == 1
+    os.utime(cases[0].folder / "Info.cfg", ns=(1, 1))
+    pack(cases, config, tmp_path)
+    assert len(list(tmp_path.glob("*.npz"))) == 2
+
+
+def test_a_folder_without_patients_is_refused_in_words(tmp_path):
+    with pytest.raises(TrainingError, match="no patient to train with"):
+        find_cases(tmp_path)
+    with pytest.raises(TrainingError, match="There is no folder"):
+        find_cases(tmp_path / "absent")
+
+
+if __name__ == "__main__":  # a run of its own process: data, output, seconds to wait after every step
+    pause = float(sys.argv[3])
+    settings_of_run = settings(on_progress=lambda title, progress: time.sleep(pause))
+    train(Path(sys.argv[1]), Path(sys.argv[2]), tiny_preset(epochs=8), ["patient001"], settings_of_run)

@@ -448,8 +448,8 @@ class _Section:
         picture = _Picture(self.radius)
         # Centre towards the RV and across it, radii along and across, signal; mm for an LV radius of 27 mm.
         chambers = (
-            (-8, 3, 21, 24, 0.90 * _BLOOD), (20, 4, 13, 13, 1.05 * _BLOOD),
-            (33, -21, 19, 19, 0.95 * _RV_BLOOD), (36, 26, 13, 17, 1.05 * _RV_BLOOD),
+            (-8, 3, 21, 24, _BLOOD), (20, 4, 13, 13, 1.05 * _BLOOD),
+            (33, -21, 19, 19, 0.9 * _BLOOD), (36, 26, 13, 17, 0.95 * _BLOOD),
         )  # fmt: skip
         inside = [
             size * min(p, q) * (1 - np.hypot((self.along / size - a) / p, (self.across / size - b) / q)) + self.mottle

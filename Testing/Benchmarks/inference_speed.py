@@ -57,7 +57,7 @@ class PlainSegmenter:
         return result
 
 
-def inference_tables(folder: Path, words: str, scratch: Path, repeats: int) -> list[Table]:
+def inference_tables(folder: Path, words: str, scratch: Path, repeats: int, warm_up: bool) -> list[Table]:
     """Speed of the model :data:`MODEL` on the CPU with the library warm, beside plain PyTorch, and by stage."""
     model = load_model(MODEL)
     if model.preset.network.dims != 2:
@@ -75,6 +75,7 @@ def inference_tables(folder: Path, words: str, scratch: Path, repeats: int) -> l
             "network, plain": lambda: plain.probabilities(volume),
         },
         repeats,
+        warm_up,
     )
     rows = []
     for what, phases in (("files", PHASES), ("network", 1)):
@@ -91,11 +92,11 @@ def inference_tables(folder: Path, words: str, scratch: Path, repeats: int) -> l
         "Plain: the same network, eager, float32, NCHW.\n"
         f"Medians of {repeats}, taken in turns. To start from: 0.5 s.",
     )
-    return [speed, _stage_table(folder, model, network, scratch / "stages", repeats)]
+    runs = [_staged_run(folder, model, network, scratch / "stages") for _ in range(repeats)]
+    return [speed, _stage_table(runs)]
 
 
-def _stage_table(folder: Path, model: TrainedModel, network: UNet, output: Path, repeats: int) -> Table:
-    runs = [_staged_run(folder, model, network, output) for _ in range(repeats + 1)][1:]
+def _stage_table(runs: Sequence[dict[str, float]]) -> Table:
     medians = {stage: statistics.median(run[stage] for run in runs) * 1000 / PHASES for stage in runs[0]}
     whole = sum(medians.values())
     rows = [(stage, ms, 100 * ms / whole) for stage, ms in medians.items()]

@@ -29,7 +29,7 @@ def usual_study(acdc: Path | None, scratch: Path, quick: bool) -> Source:
     if acdc is not None:
         folders = sorted(p for p in acdc.iterdir() if is_acdc_folder(p))
         return Source(min(folders, key=_unlikeness), "a patient of ACDC")
-    shape = (4, 128, 128) if quick else USUAL
+    shape = (3, 96, 96) if quick else USUAL
     return Source(_write_phantom(scratch, "study001", shape, seed=0), "a phantom")
 
 
@@ -37,7 +37,7 @@ def training_patients(acdc: Path | None, scratch: Path, count: int, quick: bool)
     """``count`` patients with masks: ACDC's first ones, or phantoms written to ``scratch``."""
     if acdc is not None:
         return find_cases(acdc)[:count], "patients of ACDC"
-    shape = (10, 144, 144) if quick else (10, 224, 224)
+    shape = (5, 96, 96) if quick else (10, 224, 224)
     for number in range(count):
         _write_phantom(scratch, f"patient{number + 1:03d}", shape, seed=number)
     return find_cases(scratch), "phantoms"
@@ -56,11 +56,10 @@ def _unlikeness(folder: Path) -> float:
 
 
 def _write_phantom(root: Path, name: str, shape: tuple[int, int, int], seed: int) -> Path:
-    """ED and ES of a phantom, with masks, in ACDC's layout; the field is as wide for every number of pixels."""
-    pixel = 384.0 / shape[1]
-    config = PhantomConfig(
-        frames=3, ed_index=0, slices=shape[0], size=shape[1:], spacing=(10.0, pixel, pixel), seed=seed
-    )
+    """ED and ES of a phantom, with masks, in ACDC's layout: 100 mm high, 270 mm wide at least."""
+    pixel = max(1.5, 270.0 / shape[1])
+    spacing = (100.0 / shape[0], pixel, pixel)
+    config = PhantomConfig(frames=3, ed_index=0, slices=shape[0], size=shape[1:], spacing=spacing, seed=seed)
     phantom = make_phantom(config)
     folder = root / name
     folder.mkdir(parents=True)

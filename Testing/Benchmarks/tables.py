@@ -53,7 +53,7 @@ def seconds(run: Callable[[], Any]) -> float:
     return time.perf_counter() - started
 
 
-def interleaved(runs: Mapping[str, Callable[[], Any]], repeats: int, warm_up: bool = True) -> dict[str, list[float]]:
+def interleaved(runs: Mapping[str, Callable[[], Any]], repeats: int, warm_up: bool) -> dict[str, list[float]]:
     """Seconds of each run, taken in turns (A B, B A, …), so that a busy machine is as busy for all of them."""
     if warm_up:
         for run in runs.values():

@@ -65,11 +65,12 @@ def training_tables(acdc: Path | None, scratch: Path, rounds: int, steps: int, q
     """Blocks of ``steps`` steps of the trainer and of the plain loop without and with two workers, taken in turns."""
     preset = get_preset(PRESET)
     if quick:
-        small = replace(preset.training, batch_size=4, crop=96)
+        small = replace(preset.training, batch_size=2, crop=64)
         preset = replace(preset, preprocessing=replace(preset.preprocessing, train_size=160), training=small)
     size = preset.training.batch_size
     slices = (steps + 1) * size
-    cases, words = training_patients(acdc, scratch / "patients", -(-slices // 16), quick)
+    # Two phases of five slices at least.
+    cases, words = training_patients(acdc, scratch / "patients", -(-slices // 10), quick)
     data = _first_slices(pack(cases, preset.preprocessing), slices)
     ours, plain = TimedTrainer(preset, data, scratch / "run"), PlainLoop(preset, data)
     taken: dict[str, list[float]] = {"ours": [], "plain, 0": [], "plain, 2": []}

@@ -1,0 +1,243 @@
+"""The command line's contract: files, function.json, exit codes, and messages that can be read."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from CardiacSegLib.cli import main
+from CardiacSegLib.dicom_writer import write_cine_dicom
+from CardiacSegLib.phantom import PhantomConfig, make_phantom
+from CardiacSegLib.writers import write_cine
+
+KEYS = {
+    "lv": {"edv_ml", "esv_ml", "sv_ml", "ef_percent", "mass_g"},
+    "rv": {"edv_ml", "esv_ml", "sv_ml", "ef_percent"},
+    "myo": {"ed_ml", "es_ml", "mass_ed_g", "mass_es_g"},
+}
+
+
+@pytest.fixture(scope="module")
+def phantom():
+    return make_phantom(PhantomConfig(frames=6, slices=5, size=(140, 130), spacing=(14.0, 1.8, 1.8)))
+
+
+@pytest.fixture
+def cine(phantom, tmp_path) -> Path:
+    write_cine(tmp_path / "cine.nii.gz", phantom.study)
+    return tmp_path / "cine.nii.gz"
+
+
+def run(*arguments: object) -> int:
+    return main([str(a) for a in arguments])
+
+
+def function(folder: Path) -> dict:
+    def no_nan(constant: str) -> float:
+        raise AssertionError(f"{constant} is not JSON")
+
+    return json.loads((folder / "function.json").read_text(), parse_constant=no_nan)
+
+
+def test_an_acdc_folder_gives_two_label_maps_on_its_grid_and_function_json(acdc_root, tmp_path, capfd):
+    assert run("segment", acdc_root / "patient090", "--output", tmp_path) == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "function.json",
+        "patient090_frame04_seg.nii.gz",
+        "patient090_frame11_seg.nii.gz",
+    ]
+    values = function(tmp_path)
+    assert {k: set(v) for k, v in values.items() if isinstance(v, dict)} == KEYS
+    assert (values["ed_frame"], values["es_frame"], values["model"]) == (4, 11, "fast")
+    assert values["lv"]["mass_g"] == values["myo"]["mass_ed_g"]
+    assert values["lv"]["sv_ml"] == pytest.approx(values["lv"]["edv_ml"] - values["lv"]["esv_ml"], abs=0.01)
+    ours = sitk.ReadImage(str(tmp_path / "patient090_frame04_seg.nii.gz"))
+    theirs = sitk.ReadImage(str(acdc_root / "patient090" / "patient090_frame04.nii.gz"))
+    assert ours.GetSize() == theirs.GetSize()
+    np.testing.assert_allclose(ours.GetSpacing(), theirs.GetSpacing(), rtol=1e-5)
+    # the label map, counted by hand with ACDC's number for LV, gives the volume of function.json
+    counted = (sitk.GetArrayFromImage(ours) == 3).sum() * np.prod(ours.GetSpacing()) / 1000
+    assert values["lv"]["edv_ml"] == pytest.approx(counted, rel=1e-3)
+    out, err = capfd.readouterr()
+    assert "EDV" in out and "sform" not in err and "Warning: In" not in err
+
+
+def test_a_3d_file_gives_one_label_map_and_volumes_alone(acdc_root, tmp_path):
+    assert run("segment", acdc_root / "patient001/patient001_frame01.nii.gz", "--output", tmp_path) == 0
+    assert (tmp_path / "patient001_frame01_seg.nii.gz").is_file()
+    values = function(tmp_path)
+    assert values["lv"]["volume_ml"] > 100 and values["rv"]["volume_ml"] > 50 and values["myo"]["volume_ml"] > 50
+    assert values["lv"]["edv_ml"] is None and values["ed_frame"] is None
+
+
+def test_a_4d_file_and_its_dicom_give_the_same_figures_and_find_the_phases(cine, phantom, tmp_path):
+    write_cine_dicom(phantom.study, tmp_path / "exam 1")
+    assert run("segment", cine, "--output", tmp_path / "a") == 0
+    assert run("segment", tmp_path / "exam 1", "--output", tmp_path / "b") == 0
+    a, b = function(tmp_path / "a"), function(tmp_path / "b")
+    assert (a["ed_frame"], a["es_frame"]) == (b["ed_frame"], b["es_frame"])
+    assert a["lv"]["edv_ml"] == pytest.approx(b["lv"]["edv_ml"], rel=0.005)
+    ed = a["ed_frame"]
+    assert (tmp_path / "a" / f"cine_frame{ed:02d}_seg.nii.gz").is_file()
+    assert (tmp_path / "b" / f"exam 1_frame{ed:02d}_seg.nii.gz").is_file()
+    assert len(list((tmp_path / "a").glob("*_seg.nii.gz"))) == 2
+
+
+def test_all_frames_and_chosen_phases(cine, tmp_path):
+    assert run("segment", cine, "--output", tmp_path / "all", "--frames", "all", "--ed", 2, "--es", 5) == 0
+    names = sorted(p.name for p in (tmp_path / "all").glob("*_seg.nii.gz"))
+    assert names == [f"cine_frame{n:02d}_seg.nii.gz" for n in range(1, 7)]
+    values = function(tmp_path / "all")
+    assert (values["ed_frame"], values["es_frame"]) == (2, 5)
+
+
+def test_an_ed_and_an_es_file_are_one_study(acdc_root, tmp_path):
+    folder = acdc_root / "patient001"
+    files = [folder / f"patient001_frame{n}.nii.gz" for n in ("01", "12")]
+    assert run("segment", *files, "--output", tmp_path / "pair") == 0
+    assert run("segment", folder, "--output", tmp_path / "folder") == 0
+    pair, whole = function(tmp_path / "pair"), function(tmp_path / "folder")
+    assert pair["lv"] == whole["lv"] and pair["rv"] == whole["rv"]
+    assert (tmp_path / "pair" / "patient001_frame12_seg.nii.gz").is_file()
+
+
+def test_results_are_not_overwritten_unasked(acdc_root, tmp_path, capsys):
+    frame = acdc_root / "patient001/patient001_frame01.nii.gz"
+    assert run("segment", frame, "--output", tmp_path) == 0
+    stamp = (tmp_path / "function.json").stat().st_mtime_ns
+    assert run("segment", frame, "--output", tmp_path) == 1
+    assert "--overwrite" in capsys.readouterr().err
+    assert (tmp_path / "function.json").stat().st_mtime_ns == stamp
+    assert run("segment", frame, "--output", tmp_path, "--overwrite") == 0
+
+
+def test_a_batch_goes_on_after_a_failure_skips_what_is_done_and_says_so(acdc_root, cine, tmp_path, capsys):
+    root, out = tmp_path / "root", tmp_path / "out"
+    (root / "sub").mkdir(parents=True)
+    (root / "p1").symlink_to(acdc_root / "patient001", target_is_directory=True)
+    (root / "loop").symlink_to(root, target_is_directory=True)
+    shutil.copy(cine, root / "sub" / "cine.nii.gz")
+    (root / "sub" / "broken.nii.gz").write_bytes(b"\x1f\x8b broken")
+    (root / "sub" / "cine_gt.nii.gz").write_bytes(b"not a study")
+    assert run("batch", root, "--output", out) == 1
+    text = capsys.readouterr().out
+    assert "3 studies: 2 done, 0 skipped, 1 failed" in text
+    assert (out / "p1" / "patient001_frame01_seg.nii.gz").is_file() and function(out / "sub" / "cine")["lv"]["edv_ml"]
+    (root / "sub" / "broken.nii.gz").unlink()
+    assert run("batch", root, "--output", out) == 0
+    assert "2 studies: 0 done, 2 skipped, 0 failed" in capsys.readouterr().out
+
+
+def test_evaluating_results_against_truth_and_json_on_standard_output(acdc_root, tmp_path, capsys):
+    assert run("segment", acdc_root / "patient005", "--output", tmp_path / "p") == 0
+    truth = tmp_path / "truth"
+    truth.mkdir()
+    (truth / "patient005").symlink_to(acdc_root / "patient005", target_is_directory=True)
+    capsys.readouterr()
+    assert run("evaluate", tmp_path / "p", truth, "--json", "-", "--plots", tmp_path / "plots") == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["mean_dice"] > 0.8 and values["missing"] == []
+    assert run("evaluate", tmp_path / "p", truth, "--json", tmp_path / "x.json") == 0
+    assert json.loads((tmp_path / "x.json").read_text()) == values
+
+
+def test_measuring_label_maps_of_another_convention(acdc_root, tmp_path, capsys):
+    from CardiacSegLib.readers.images import read_label_map
+    from CardiacSegLib.writers import write_label_map
+
+    folder = acdc_root / "patient001"
+    files = [folder / f"patient001_frame{n}_gt.nii.gz" for n in ("01", "12")]
+    assert run("measure", *files, "--json", "-") == 0
+    expected = json.loads(capsys.readouterr().out)
+    for n, path in enumerate(files):
+        write_label_map(tmp_path / f"{n}.nrrd", read_label_map(path), numbering="mnms")
+    assert run("measure", tmp_path / "0.nrrd", tmp_path / "1.nrrd", "--labels", "mnms", "--json", "-") == 0
+    assert json.loads(capsys.readouterr().out) == expected
+    assert 20 < expected["lv"]["ef_percent"] < 30  # a dilated heart
+
+
+def test_figures_3_and_4_are_drawn(acdc_root, tmp_path):
+    assert run("figures", acdc_root / "patient005", "--output", tmp_path) == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["figure3.png", "figure4.png"]
+
+
+def test_the_demo_measures_the_phantom_near_the_truth(tmp_path, capsys):
+    assert run("demo", "--output", tmp_path) == 0
+    rows = {
+        r[:9].strip(): [float(v) for v in r[10:].split()]
+        for r in capsys.readouterr().out.splitlines()
+        if " EF %" in r[:9]
+    }
+    true, nifti, dicom = rows["LV EF %"]
+    assert abs(nifti - true) <= 5 and abs(dicom - nifti) < 0.2
+    assert (tmp_path / "from_nifti" / "contours.png").is_file()
+
+
+def test_info_says_what_a_study_a_model_and_the_installation_are(acdc_root, capsys):
+    assert run("info", acdc_root / "patient090") == 0
+    assert "ED frame 4" in capsys.readouterr().out
+    assert run("info", "fast") == 0
+    assert "default-2d" in capsys.readouterr().out
+    assert run("info") == 0
+    assert "model fast" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["segment", "absent.nii.gz", "--output", "x"], "absent.nii.gz"),
+        (["segment", ".", "--output", "x", "--model", "absent"], "no model 'absent'"),
+        (["batch", "absent", "--output", "x"], "no folder"),
+        (["train", "absent", "--output", "x"], "no folder"),
+        (["train", ".", "--output", "x", "--preset", "absent"], "no preset"),
+        (["crossval", ".", "--output", "x", "--epochs", "0"], "positive"),
+        (["evaluate", "absent", "absent"], "no folder"),
+        (["tables", "absent"], "absent"),
+        (["measure", "absent.nii"], "absent.nii"),
+        (["info", "absent"], "absent"),
+    ],
+)
+def test_an_error_is_one_readable_line_and_exit_code_1(arguments, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 1
+    err = capsys.readouterr().err
+    assert words in err and err.startswith("cardiacseg: ") and err.count("\n") == 1 and "Traceback" not in err
+    assert not (tmp_path / "x").exists()
+    assert main([*arguments, "--debug"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["segment"], ["segment", "x", "--output", "y", "--ed", "0"], ["nonsense"]])
+def test_wrong_usage_is_exit_code_2(arguments):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+
+
+COMMANDS = ["demo", "segment", "batch", "train", "crossval", "evaluate", "tables", "figures", "measure", "info"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--help"])
+    text = capsys.readouterr().out
+    assert caught.value.code == 0 and "Example" in text and f"cardiacseg {command}" in text
+
+
+def test_help_never_loads_torch():
+    code = (
+        "import sys\nfrom CardiacSegLib.cli import main\n"
+        "try:\n    main(['segment', '--help'])\nexcept SystemExit:\n    pass\n"
+        "sys.exit('torch' in sys.modules or 'SimpleITK' in sys.modules)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    assert subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True).returncode == 0

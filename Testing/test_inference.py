@@ -1,0 +1,195 @@
+"""Study in, label maps out: with the shipped weights, on patients."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from CardiacSegLib.errors import CardiacSegError
+from CardiacSegLib.inference import (
+    Segmenter,
+    choose_device,
+    compiled_for,
+    network_inputs,
+    predict_volume,
+    predict_with_flips,
+)
+from CardiacSegLib.metrics.overlap import dice
+from CardiacSegLib.models import TrainedModel, load_model
+from CardiacSegLib.networks.unet import build_network
+from CardiacSegLib.phantom import PhantomConfig, make_phantom
+from CardiacSegLib.postprocessing import largest_components
+from CardiacSegLib.preprocessing import prepare
+from CardiacSegLib.readers.acdc import read_acdc_folder, read_acdc_truth
+from CardiacSegLib.study import STRUCTURES, Label
+from CardiacSegLib.training.presets import get_preset
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def fast() -> TrainedModel:
+    return load_model("fast")
+
+
+@pytest.fixture(scope="module")
+def phantom():
+    return make_phantom(PhantomConfig(frames=3, slices=6, size=(150, 140), ed_index=1))
+
+
+@pytest.fixture(scope="module")
+def validation_patients(acdc_root):
+    """Of the patients that the shipped model was not trained on: their number divides by 5."""
+    return [acdc_root / f"patient{n:03d}" for n in (5, 30, 45, 65, 90)]
+
+
+def test_the_shipped_model_reads_patients_it_never_saw(fast, validation_patients):
+    segmenter = Segmenter(fast, "cpu")
+    scores = []
+    for folder in validation_patients:
+        study, truths = read_acdc_folder(folder), read_acdc_truth(folder)
+        found = segmenter.segment(study)
+        for index, labels in found.labels.items():
+            assert labels.geometry == study.geometry
+            truth = truths[study.frame_numbers[index]]
+            scores += [dice(labels.mask(label), truth.mask(label)) for label in STRUCTURES]
+    assert np.mean(scores) > 0.85
+
+
+def test_the_labels_are_the_same_in_bfloat16_and_in_float32(fast, validation_patients):
+    """Folded batch norms, channels last and bfloat16, where the processor has it, against the plain eager network."""
+    plain, agreement, change = fast.build(), [], []
+    for folder in validation_patients[:3]:
+        study, truths = read_acdc_folder(folder), read_acdc_truth(folder)
+        for index, number in enumerate(study.frame_numbers):
+            volume = torch.from_numpy(prepare(study.frame(index), study.spacing, fast.preset.preprocessing).volume)
+            grid = prepare(study.frame(index), study.spacing, fast.preset.preprocessing).grid
+            labels = []
+            for network in (plain, compiled_for(plain, CPU)):
+                native = grid.probabilities_to_native(predict_volume(network, volume, CPU).numpy())
+                labels.append(native.argmax(0))
+            agreement.append((labels[0] == labels[1]).mean())
+            for label in STRUCTURES:
+                old, new = (dice(found == int(label), truths[number].mask(label)) for found in labels)
+                change.append(new - old)
+    assert np.mean(agreement) >= 0.999
+    assert abs(np.mean(change)) <= 0.0005
+
+
+def test_folding_batch_norms_changes_nothing_in_float32(fast):
+    plain = fast.build()
+    folded = compiled_for(plain, CPU, reduced_precision=False)
+    x = torch.rand(2, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(folded(x), plain(x), atol=1e-3, rtol=1e-3)
+
+
+def test_a_study_gives_the_same_labels_every_time_and_frame_by_frame(fast, phantom):
+    segmenter = Segmenter(fast, "cpu")
+    whole, again = segmenter.segment(phantom.study), segmenter.segment(phantom.study)
+    for index in range(3):
+        alone = segmenter.segment(phantom.study, [index])
+        assert list(alone.labels) == [index]
+        np.testing.assert_array_equal(alone.labels[index].data, whole.labels[index].data)
+        np.testing.assert_array_equal(again.labels[index].data, whole.labels[index].data)
+
+
+def test_probabilities_lie_on_the_studys_grid_and_sum_to_one(fast, phantom):
+    result = Segmenter(fast, "cpu", largest_component=False).segment(phantom.study, [0], keep_probabilities=True)
+    p = result.probabilities[0]
+    assert p.shape == (4, *phantom.study.geometry.shape)
+    np.testing.assert_allclose(p.sum(0), 1.0, atol=1e-4)
+    np.testing.assert_array_equal(p.argmax(0), result.labels[0].data)
+
+
+def test_an_ensemble_averages_the_probabilities_of_its_models(fast, phantom):
+    torch.manual_seed(0)
+    preset = get_preset("default-2d")
+    other = TrainedModel("other", preset, build_network(preset.network).state_dict())
+    frame = {}
+    for name, models in (("fast", fast), ("other", other), ("both", [fast, other])):
+        segmenter = Segmenter(models, "cpu")
+        frame[name] = segmenter.segment(phantom.study, [0], keep_probabilities=True).probabilities[0]
+    np.testing.assert_allclose(frame["both"], (frame["fast"] + frame["other"]) / 2, atol=1e-5)
+
+
+def test_models_with_different_preprocessing_average_on_the_patients_grid(fast, phantom):
+    paper = get_preset("paper-2d")
+    torch.manual_seed(0)
+    other = TrainedModel("paper", paper, build_network(paper.network).state_dict())
+    p = Segmenter([fast, other], "cpu").segment(phantom.study, [0], keep_probabilities=True).probabilities[0]
+    assert p.shape == (4, *phantom.study.geometry.shape)
+    np.testing.assert_allclose(p.sum(0), 1.0, atol=1e-4)
+
+
+def test_flips_are_the_mean_over_the_four_mirrorings(fast):
+    torch.manual_seed(0)
+    network, volume = compiled_for(fast.build(), CPU, reduced_precision=False), torch.rand(2, 64, 64)
+    by_hand = sum(
+        predict_volume(network, volume.flip(axes), CPU).flip(axes) for axes in ((0, 0)[:0], (-1,), (-2,), (-2, -1))
+    )
+    torch.testing.assert_close(predict_with_flips(network, volume, CPU), by_hand / 4)
+    mirrored = predict_with_flips(network, volume.flip(-1), CPU).flip(-1)
+    torch.testing.assert_close(mirrored, predict_with_flips(network, volume, CPU), atol=1e-4, rtol=1e-4)
+
+
+def test_the_end_slice_is_repeated_beyond_the_ends_of_the_stack():
+    volume = torch.arange(4.0)[:, None, None].expand(4, 2, 2)
+    config = get_preset("paper-2d").network
+    assert network_inputs(volume, config)[:, :, 0, 0].tolist() == [[0, 0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 3]]
+
+
+def test_a_full_gpu_falls_back_to_the_cpu_with_a_warning_and_the_same_labels(fast, phantom, monkeypatch):
+    expected = Segmenter(fast, "cpu").segment(phantom.study, [0]).labels[0]
+    segmenter = Segmenter(fast, "cpu")
+    segmenter.device = torch.device("cuda")  # what a machine with a GPU would have chosen
+    calls = []
+
+    def full(network, volume, device, *args, **kwargs):
+        calls.append(device.type)
+        if device.type == "cuda":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return predict_volume(network, volume, device)
+
+    monkeypatch.setattr("CardiacSegLib.inference.predict_volume", full)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    with pytest.warns(UserWarning, match="ran out of memory"):
+        result = segmenter.segment(phantom.study, [0])
+    assert calls == ["cuda", "cpu"] and result.device == "cpu"
+    assert "CPU" in result.warnings[0]
+    np.testing.assert_array_equal(result.labels[0].data, expected.data)
+
+
+def test_a_device_that_is_not_there_is_refused_in_words():
+    for name in ("tpu", "cuda:x"):
+        with pytest.raises(CardiacSegError, match="no device"):
+            choose_device(name)
+    if not torch.cuda.is_available():
+        with pytest.raises(CardiacSegError, match="Choose 'auto' or 'cpu'"):
+            choose_device("cuda")
+    assert choose_device("auto").type in ("cpu", "cuda", "mps")
+
+
+def test_segmenting_can_be_stopped_between_frames(fast, phantom):
+    done: list[int] = []
+    result = Segmenter(fast, "cpu").segment(
+        phantom.study, on_progress=lambda n, total: done.append(n), should_stop=lambda: len(done) >= 1
+    )
+    assert list(result.labels) == [0]
+
+
+def test_only_the_largest_piece_of_each_structure_is_kept():
+    from skimage.measure import label as skimage_label
+
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        noise = (rng.random((6, 20, 20)) > 0.6) * rng.integers(1, 4, (6, 20, 20))
+        noise[2:4, 5:12, 5:12] = int(Label.LV)
+        kept = largest_components(noise)
+        assert set(np.unique(kept - 0)) <= {0, 1, 2, 3} and ((kept == noise) | (kept == 0)).all()
+        for structure in STRUCTURES:
+            pieces = skimage_label(noise == int(structure), connectivity=3)
+            sizes = np.bincount(pieces.ravel())[1:]
+            assert (kept == int(structure)).sum() == sizes.max()
+            assert skimage_label(kept == int(structure), connectivity=3).max() == 1

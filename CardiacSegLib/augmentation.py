@@ -42,10 +42,17 @@ class Augmenter:
             images as float32 and labels as int64, ``(batch, channel, size, size)``.
         """
         images = images.float().div_(255.0) if images.dtype == torch.uint8 else images
+        if self.config.slice_flip > 0:
+            images, labels = self._flip_slices(images, labels)
         grid = self._grid(images, centres)
         moved = self._sample_images(images, grid)
         nearest = F.grid_sample(labels.float(), grid, mode="nearest", align_corners=False)
         return self._intensity(moved), nearest.round_().long()
+
+    def _flip_slices(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Reverse some stacks; a slice's own label (one channel) stays what it is."""
+        chosen = self._chance(len(images), self.config.slice_flip).to(images.device)[:, None, None, None]
+        return torch.where(chosen, images.flip(1), images), torch.where(chosen, labels.flip(1), labels)
 
     def _uniform(self, n: int, low: float, high: float) -> Tensor:
         return torch.rand(n, generator=self.generator) * (high - low) + low

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings as python_warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -221,17 +222,20 @@ class Segmenter:
     ) -> np.ndarray:
         """Mean probabilities of all models ``(class, z, y, x)`` on the frame's grid."""
         prepared: dict[PreprocessingConfig, PreparedFrame] = {}
-        sums: dict[PreprocessingConfig, Tensor] = {}
+        means: dict[PreprocessingConfig, Tensor] = {}
+        shares = Counter(model.preset.preprocessing for model in self.models)
         for number, model in enumerate(self.models):
             config = model.preset.preprocessing
             if config not in prepared:
                 prepared[config] = prepare(frame, spacing, config)
             volume = torch.from_numpy(prepared[config].volume)
-            found = self._predict(number, volume, warnings)
-            sums[config] = sums[config] + found if config in sums else found
-        native = [prepared[config].grid.probabilities_to_native(total.cpu().numpy()) for config, total in sums.items()]
-        total = native[0] if len(native) == 1 else np.sum(native, axis=0)
-        return total if len(self.models) == 1 else total / len(self.models)
+            found = self._predict(number, volume, warnings).cpu() / shares[config]
+            means[config] = means[config] + found if config in means else found
+        native = [
+            prepared[config].grid.probabilities_to_native(mean.numpy()) * (shares[config] / len(self.models))
+            for config, mean in means.items()
+        ]
+        return native[0] if len(native) == 1 else np.sum(native, axis=0)
 
     def _predict(self, number: int, volume: Tensor, warnings: list[str]) -> Tensor:
         predict = predict_with_flips if self.flips else predict_volume

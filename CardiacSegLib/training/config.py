@@ -57,6 +57,7 @@ class AugmentationConfig:
         noise: largest SD of Gaussian noise.
         low_resolution: share of samples blurred to between half and full resolution.
         slice_jitter_px: SD of a shift between neighbouring slices (breathing).
+        slice_flip: probability of reversing the order of slices: stacks run from base to apex or the other way.
     """
 
     rotation_deg: float = 15.0
@@ -74,6 +75,7 @@ class AugmentationConfig:
     noise: float = 0.0
     low_resolution: float = 0.0
     slice_jitter_px: float = 0.0
+    slice_flip: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ STRANGERS = AugmentationConfig(
     noise=0.05,
     low_resolution=0.25,
     slice_jitter_px=0.7,
+    slice_flip=0.5,
 )
 
 AUGMENTATIONS = {

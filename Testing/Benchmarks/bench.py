@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from inference_speed import cold_table, inference_tables, memory_table
+from studies import usual_study
+from tables import Table
+from training_speed import training_tables
 
 from CardiacSegLib import __version__
 from CardiacSegLib.errors import CardiacSegError
 from CardiacSegLib.inference import cpu_has_bf16
 from CardiacSegLib.writers import write_json
-from inference_speed import cold_table, inference_tables, memory_table
-from studies import usual_study
-from tables import Table
-from training_speed import training_tables
 
 
 def main() -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 import torch
+from tables import Table, interleaved, ratio
 
 from CardiacSegLib.errors import CardiacSegError
 from CardiacSegLib.inference import Segmentation, Segmenter, compiled_for, network_inputs, predict_volume
@@ -24,7 +25,6 @@ from CardiacSegLib.readers import read_study
 from CardiacSegLib.study import CineStudy, LabelMap
 from CardiacSegLib.workflow import FUNCTION_FILE, SegmentOptions, label_files, measure_labels, segment_path
 from CardiacSegLib.writers import write_json, write_label_map
-from tables import Table, interleaved, ratio
 
 MODEL = "fast"
 PHASES = 2

@@ -25,7 +25,7 @@ class Source:
 
 
 def usual_study(acdc: Path | None, scratch: Path, quick: bool) -> Source:
-    """One patient folder: the one nearest to :data:`USUAL` in ACDC's, or a phantom of that size written to ``scratch``."""
+    """One patient: the one nearest to :data:`USUAL` in ACDC, or a phantom of that size written to ``scratch``."""
     if acdc is not None:
         folders = sorted(p for p in acdc.iterdir() if is_acdc_folder(p))
         return Source(min(folders, key=_unlikeness), "a patient of ACDC")

@@ -8,15 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from plain_loop import PlainLoop
+from studies import training_patients
+from tables import Table, ratio
 
 from CardiacSegLib.inference import supports_mixed_precision
 from CardiacSegLib.training.config import Preset
 from CardiacSegLib.training.dataset import PackedSet, pack
 from CardiacSegLib.training.presets import get_preset
 from CardiacSegLib.training.trainer import Progress, RunOptions, Trainer
-from plain_loop import PlainLoop
-from studies import training_patients
-from tables import Table, ratio
 
 PRESET = "default-2d"
 #: What a step does, in order, and what ends each part.

@@ -179,6 +179,15 @@ def test_segmenting_can_be_stopped_between_frames(fast, phantom):
     assert list(result.labels) == [0]
 
 
+def test_a_false_ventricle_far_from_the_heart_is_dropped_even_where_it_is_the_larger():
+    labels = np.zeros((6, 40, 40), np.uint8)
+    labels[1:5, 5:15, 5:15], labels[2:4, 8:12, 8:12], labels[2:4, 15:18, 5:9] = 2, 3, 1
+    labels[1:5, 30:38, 30:35] = 1
+    kept = largest_components(labels)
+    assert not kept[:, 25:].any()
+    np.testing.assert_array_equal(kept[:, :25], labels[:, :25])
+
+
 def test_only_the_largest_piece_of_each_structure_is_kept():
     from skimage.measure import label as skimage_label
 
@@ -188,8 +197,10 @@ def test_only_the_largest_piece_of_each_structure_is_kept():
         noise[2:4, 5:12, 5:12] = int(Label.LV)
         kept = largest_components(noise)
         assert set(np.unique(kept - 0)) <= {0, 1, 2, 3} and ((kept == noise) | (kept == 0)).all()
+        pieces = skimage_label(noise > 0, connectivity=3)
+        heart = noise * (pieces == np.bincount(pieces.ravel())[1:].argmax() + 1)
         for structure in STRUCTURES:
-            pieces = skimage_label(noise == int(structure), connectivity=3)
+            pieces = skimage_label(heart == int(structure), connectivity=3)
             sizes = np.bincount(pieces.ravel())[1:]
             assert (kept == int(structure)).sum() == sizes.max()
             assert skimage_label(kept == int(structure), connectivity=3).max() == 1

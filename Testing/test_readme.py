@@ -34,7 +34,8 @@ def test_every_command_line_shown_is_understood(command):
 
 
 def test_every_file_and_picture_that_is_named_is_there():
-    named = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", TEXT) + ["Resources/Models/LICENSE", "CITATION.cff", "CONTRIBUTING.md"]
+    named = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", TEXT)
+    named += ["Resources/Models/LICENSE", "CITATION.cff", "CONTRIBUTING.md"]
     for name in named:
         assert (REPOSITORY / name).is_file(), name
         assert name in TEXT

@@ -49,7 +49,7 @@ def _content(path: Path) -> bytes:
     try:
         return gzip.decompress(raw)
     except (EOFError, zlib.error, gzip.BadGzipFile, struct.error) as error:
-        raise StudyError(f"'{path}' is cut off or damaged (its compression breaks). Copy or export it again.") from error
+        raise StudyError(f"'{path}' is cut off or damaged. Copy or export it again.") from error
 
 
 def _byte_order(content: bytes) -> str | None:

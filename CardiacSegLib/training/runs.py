@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable
 
@@ -23,7 +23,6 @@ from CardiacSegLib import __version__
 from CardiacSegLib.errors import TrainingError
 from CardiacSegLib.inference import Segmenter, choose_device, supports_mixed_precision
 from CardiacSegLib.metrics.evaluation import Evaluation, evaluate_pairs
-from CardiacSegLib.models import load_model, save_model
 from CardiacSegLib.readers.acdc import read_acdc_folder, read_acdc_truth
 from CardiacSegLib.readers.images import read_label_map
 from CardiacSegLib.study import LabelMap
@@ -245,9 +244,3 @@ def _same_run(output: Path, preset: Preset, splits: list[list[str]], seed: int) 
             f"'{output}' holds a cross-validation with other settings ({', '.join(changed)}). "
             "Give another output folder, or the same settings to go on."
         )
-
-
-def with_card(model: Path, target: Path, card: str, facts: dict[str, Any]) -> None:
-    """Copy a trained model to ``target`` with its card and more facts: how a run becomes a shipped model."""
-    trained = load_model(model)
-    save_model(target, replace(trained, name=target.stem, card=card, facts={**trained.facts, **facts}))

@@ -24,6 +24,7 @@ from CardiacSegLib.losses import SegmentationLoss
 from CardiacSegLib.metrics.overlap import dice
 from CardiacSegLib.models import TrainedModel, save_model
 from CardiacSegLib.networks.unet import UNet, build_network
+from CardiacSegLib.postprocessing import labels_from_probabilities
 from CardiacSegLib.study import STRUCTURES
 from CardiacSegLib.training import distributed
 from CardiacSegLib.training.config import Preset, TrainingConfig
@@ -203,7 +204,7 @@ class Trainer:
         return self.averaged if self.averaged is not None else self.network
 
     def _validate(self) -> dict[str, float] | None:
-        """Mean Dice of each structure over whole validation volumes, on the patients' own grids."""
+        """Mean Dice of each structure over whole validation volumes, on the patients' own grids, as inference gives."""
         if self.validation is None or distributed.rank() != 0:
             return None
         scores: dict[str, list[float]] = {label.name: [] for label in STRUCTURES}
@@ -211,7 +212,8 @@ class Trainer:
         for v in self.validation.volumes:
             image = self.validation.images[v.start : v.stop].float().div(255.0)
             probabilities = predict_volume(network, image, self.device, self.options.mixed_precision)
-            found = v.grid.probabilities_to_native(probabilities.cpu().numpy()).argmax(0)
+            native = v.grid.probabilities_to_native(probabilities.cpu().numpy())
+            found = labels_from_probabilities(native, self.preset.largest_component)
             for label in STRUCTURES:
                 scores[label.name].append(dice(found == int(label), v.truth.mask(label)))
         return {name: float(np.mean(values)) for name, values in scores.items()}

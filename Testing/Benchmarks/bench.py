@@ -61,7 +61,7 @@ def _tables(quick: bool) -> Iterator[Table]:
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         source = usual_study(acdc, scratch, quick)
-        yield from inference_tables(source.folder, source.words, scratch, 1 if quick else 9, warm_up=not quick)
+        yield from inference_tables(source.folder, source.words, scratch, 1 if quick else 7, warm_up=not quick)
         yield cold_table(source.folder, scratch, repeats=1 if quick else 3)
         yield memory_table(source.folder, scratch)
         rounds, steps = (1, 2) if quick else (3, 6)

@@ -47,6 +47,7 @@ def _unlikeness(folder: Path) -> float:
     """How far the ED frame is from :data:`USUAL`, in its own pixels and in those of 1.5 mm that the network reads."""
     import SimpleITK as sitk
 
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(frame_file(folder, read_info(folder / "Info.cfg").ed)))
     reader.ReadImageInformation()

@@ -45,7 +45,9 @@ class Augmenter:
         if self.config.slice_flip > 0:
             images, labels = self._flip_slices(images, labels)
         grid = self._grid(images, centres)
-        moved = self._sample_images(images, grid)
+        # Slices may be shifted apart only where just one of them has its label to keep to.
+        neighbours = labels.shape[1] == 1 and images.shape[1] > 1
+        moved = self._sample_images(images, grid, neighbours and self.config.slice_jitter_px > 0)
         nearest = F.grid_sample(labels.float(), grid, mode="nearest", align_corners=False)
         return self._intensity(moved), nearest.round_().long()
 
@@ -101,9 +103,9 @@ class Augmenter:
         coarse *= self._chance(n, self.config.elastic_share)[:, None, None, None]
         return F.interpolate(coarse, (height, width), mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
 
-    def _sample_images(self, images: Tensor, grid: Tensor) -> Tensor:
+    def _sample_images(self, images: Tensor, grid: Tensor, shifted: bool) -> Tensor:
         jitter, channels = self.config.slice_jitter_px, images.shape[1]
-        if jitter <= 0 or channels != 3:
+        if not shifted:
             return F.grid_sample(images, grid, mode="bilinear", align_corners=False)
         # The neighbours of the predicted slice move a little on their own: slices are breathed apart.
         parts = []

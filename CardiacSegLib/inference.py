@@ -53,7 +53,7 @@ def cpu_has_bf16() -> bool:
 def supports_mixed_precision(device: torch.device) -> bool:
     """Whether training in bfloat16 is faster than in float32 on a device, and as safe."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and cpu_has_bf16()
 
 
@@ -174,7 +174,11 @@ class Segmenter:
         self.flips, self.reduced_precision = flips, reduced_precision
         first = self.models[0].preset.largest_component
         self.largest_component = first if largest_component is None else largest_component
-        self._networks = self._compile(self.device)
+        self._notes: list[str] = []
+        try:
+            self._networks = self._compile(self.device)
+        except RuntimeError as error:
+            self._fall_back(error)
 
     @property
     def name(self) -> str:
@@ -203,23 +207,21 @@ class Segmenter:
             should_stop: asked before every frame; true ends with what is done so far.
         """
         wanted = list(range(study.frames)) if frames is None else list(dict.fromkeys(frames))
-        result = Segmentation(model=self.name, device=self.device.type)
+        result = Segmentation(model=self.name, device=self.device.type, warnings=list(self._notes))
         for done, index in enumerate(wanted):
             if should_stop and should_stop():
                 break
-            probabilities = self._frame_probabilities(study.frame(index), study.spacing, result.warnings)
+            probabilities = self._frame_probabilities(study.frame(index), study.spacing)
             labels = labels_from_probabilities(probabilities, self.largest_component)
             result.labels[index] = LabelMap(labels, study.geometry)
             if keep_probabilities:
                 result.probabilities[index] = probabilities
             if on_progress:
                 on_progress(done + 1, len(wanted))
-        result.device = self.device.type
+        result.device, result.warnings = self.device.type, list(self._notes)
         return result
 
-    def _frame_probabilities(
-        self, frame: np.ndarray, spacing: tuple[float, float, float], warnings: list[str]
-    ) -> np.ndarray:
+    def _frame_probabilities(self, frame: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
         """Mean probabilities of all models ``(class, z, y, x)`` on the frame's grid."""
         prepared: dict[PreprocessingConfig, PreparedFrame] = {}
         means: dict[PreprocessingConfig, Tensor] = {}
@@ -229,7 +231,7 @@ class Segmenter:
             if config not in prepared:
                 prepared[config] = prepare(frame, spacing, config)
             volume = torch.from_numpy(prepared[config].volume)
-            found = self._predict(number, volume, warnings).cpu() / shares[config]
+            found = self._predict(number, volume).cpu() / shares[config]
             means[config] = means[config] + found if config in means else found
         native = [
             prepared[config].grid.probabilities_to_native(mean.numpy()) * (shares[config] / len(self.models))
@@ -237,18 +239,28 @@ class Segmenter:
         ]
         return native[0] if len(native) == 1 else np.sum(native, axis=0)
 
-    def _predict(self, number: int, volume: Tensor, warnings: list[str]) -> Tensor:
+    def _predict(self, number: int, volume: Tensor) -> Tensor:
         predict = predict_with_flips if self.flips else predict_volume
         try:
             return predict(self._networks[number], volume, self.device)
-        except torch.OutOfMemoryError:
-            if self.device.type == "cpu":
-                raise
-        sentence = "The GPU ran out of memory; the rest was segmented on the CPU, with the same result but slower."
-        python_warnings.warn(sentence, stacklevel=2)
-        warnings.append(sentence)
+        except RuntimeError as error:
+            self._fall_back(error)
+        return predict(self._networks[number], volume, self.device)
+
+    def _fall_back(self, error: RuntimeError) -> None:
+        """To the CPU, if the error is a full GPU; any other is raised again."""
+        if self.device.type == "cpu" or not _is_out_of_memory(error):
+            raise error
+        sentence = "The GPU ran out of memory; the rest was segmented on the CPU, which is slower."
+        python_warnings.warn(sentence, stacklevel=3)
+        self._notes.append(sentence)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         self.device = torch.device("cpu")
         self._networks = self._compile(self.device)
-        return predict(self._networks[number], volume, self.device)
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """PyTorch's own error, and those of CUDA's libraries and MPS, which have no type of their own."""
+    text = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "alloc_failed" in text

@@ -53,7 +53,9 @@ def weighted_cross_entropy(
     does not depend on which other classes are in the batch.
     """
     logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
-    total = F.cross_entropy(logits, target, None if weights is None else weights.to(logits), reduction="sum")
+    # Not torch's cross_entropy: on maps its CUDA kernel is not deterministic.
+    log_p = F.log_softmax(logits, dim=1).gather(1, target.unsqueeze(1)).squeeze(1)
+    total = -(log_p if weights is None else log_p * weights.to(logits)[target]).sum()
     if reduction == "sum":
         return total
     return total / target.numel()
@@ -101,5 +103,8 @@ def _class_weights(
     if frequencies is None:
         raise ValueError(f"Class weights '{weights}' need the class frequencies of the training set.")
     shares = torch.tensor(frequencies, dtype=torch.float32).clamp(min=1e-6)
-    inverse = shares**-0.5 if weights == "inverse-sqrt" else 1.0 / shares
+    powers = {"inverse-sqrt": -0.5, "inverse": -1.0}
+    if weights not in powers:
+        raise ValueError(f"Class weights are {' or '.join(powers)}, or numbers, not '{weights}'.")
+    inverse = shares ** powers[weights]
     return inverse / inverse.mean()

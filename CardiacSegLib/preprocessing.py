@@ -17,6 +17,9 @@ from CardiacSegLib.errors import StudyError
 #: In-plane sizes are multiples of this: four poolings by two.
 POOLING_MULTIPLE = 16
 
+#: No patient is wider; an image that is has a wrong spacing (and would fill the memory).
+LARGEST_FIELD_MM = 2000.0
+
 
 @dataclass(frozen=True)
 class PreprocessingConfig:
@@ -67,10 +70,10 @@ class _Axis:
         return _interpolation(positions, self.out_size, self.step / self.out_step, cubic=False)
 
     @property
-    def loses(self) -> bool:
-        """Whether some native samples fall outside of the network's grid."""
+    def covered(self) -> np.ndarray:
+        """Which native samples lie in the network's field, ``(size,)`` boolean."""
         half = self.out_size * self.out_step / 2.0 + 1e-6
-        return (self.centre + 0.5) * self.step > half or (self.size - 0.5 - self.centre) * self.step > half
+        return np.abs(np.arange(self.size) - self.centre) * self.step <= half
 
 
 def _interpolation(positions: np.ndarray, size: int, scale: float, cubic: bool) -> np.ndarray:
@@ -117,10 +120,10 @@ class NetworkGrid:
         """Shape ``(z, y, x)`` on the patient's grid."""
         return self.axes[0].size, self.axes[1].size, self.axes[2].size
 
-    @property
-    def loses(self) -> bool:
-        """Whether some of the image lies outside of the network's field."""
-        return any(axis.loses for axis in self.axes)
+    def outside(self, mask: np.ndarray) -> float:
+        """Share of a native mask ``(z, y, x)`` that lies outside of the network's field; 0 for an empty one."""
+        inside = mask[np.ix_(*(axis.covered for axis in self.axes))]
+        return 1.0 - np.count_nonzero(inside) / max(1, np.count_nonzero(mask)) if mask.any() else 0.0
 
     def image_to_network(self, volume: np.ndarray) -> np.ndarray:
         """A native volume ``(z, y, x)`` on the network's grid, float32, padded with 0; cubic in plane."""
@@ -164,26 +167,33 @@ def make_grid(
     config: PreprocessingConfig,
     *,
     training: bool = False,
-    centre_yx: tuple[float, float] | None = None,
 ) -> NetworkGrid:
     """The network's grid for a native grid of ``shape`` and ``spacing`` mm, both ``(z, y, x)``.
 
     In training every field has the configured size; at test time it grows in steps of :data:`POOLING_MULTIPLE` until
-    the whole image lies in it, and any number of slices is kept. ``centre_yx`` (native pixels) moves the field.
+    the whole image lies in it, and any number of slices is kept.
+
+    Raises:
+        StudyError: the image is larger than any heart needs: its spacing is wrong.
     """
     depth, height, width = shape
-    middle = ((height - 1) / 2.0, (width - 1) / 2.0) if centre_yx is None else centre_yx
     planar = []
-    for size, step, centre in zip((height, width), spacing[1:], middle):
+    for size, step in zip((height, width), spacing[1:]):
+        if size * step > LARGEST_FIELD_MM:
+            raise StudyError(
+                f"The image is {size * step / 1000:.1f} m wide ({size} pixels of {step:g} mm): its pixel spacing is "
+                "wrong. Correct it in the file, or export the image again."
+            )
         extent = size * step / config.pixel_mm
         grown = POOLING_MULTIPLE * math.ceil((extent - 1e-6) / POOLING_MULTIPLE)
         out_size = config.train_size if training else max(config.min_size, grown)
-        planar.append(_Axis(size, step, out_size, config.pixel_mm, centre))
+        planar.append(_Axis(size, step, out_size, config.pixel_mm, (size - 1) / 2.0))
     out_step = config.slice_mm or spacing[0]
-    slices = depth if config.slice_mm is None else max(1, math.ceil(depth * spacing[0] / out_step - 1e-6))
-    if training and config.train_slices:
-        slices = config.train_slices
-    return NetworkGrid((_Axis(depth, spacing[0], slices, out_step, (depth - 1) / 2.0), planar[0], planar[1]))
+    natural = depth if config.slice_mm is None else max(1, math.ceil(depth * spacing[0] / out_step - 1e-6))
+    slices = config.train_slices if training and config.train_slices else natural
+    # Slices added or cut by twos leave the others where they lie at test time; an odd one goes to one end.
+    centre = (depth - 1) / 2.0 + 0.5 * ((slices - natural) % 2) * out_step / spacing[0]
+    return NetworkGrid((_Axis(depth, spacing[0], slices, out_step, centre), planar[0], planar[1]))
 
 
 def normalise(frame: np.ndarray, config: PreprocessingConfig) -> np.ndarray:

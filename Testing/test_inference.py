@@ -161,6 +161,23 @@ def test_a_full_gpu_falls_back_to_the_cpu_with_a_warning_and_the_same_labels(fas
     np.testing.assert_array_equal(result.labels[0].data, expected.data)
 
 
+def test_a_gpu_that_is_full_before_the_first_frame_falls_back_too(fast, phantom, monkeypatch):
+    compile_ = Segmenter._compile
+
+    def full(self, device):
+        if device.type == "cuda":
+            raise RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")
+        return compile_(self, device)
+
+    monkeypatch.setattr(Segmenter, "_compile", full)
+    monkeypatch.setattr("CardiacSegLib.inference.choose_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    with pytest.warns(UserWarning, match="ran out of memory"):
+        segmenter = Segmenter(fast)
+    result = segmenter.segment(phantom.study, [0])
+    assert result.device == "cpu" and "CPU" in result.warnings[0] and result.labels[0].data.any()
+
+
 def test_a_device_that_is_not_there_is_refused_in_words():
     for name in ("tpu", "cuda:x"):
         with pytest.raises(CardiacSegError, match="no device"):

@@ -33,6 +33,14 @@ def test_a_3d_network_takes_any_number_of_slices(depth, upsampling):
     assert build_network(config)(torch.rand(1, 1, depth, 16, 24)).shape == (1, 4, depth, 16, 24)
 
 
+@pytest.mark.parametrize("dims", [2, 3])
+def test_any_size_of_grid_and_any_number_of_levels_go_together(dims):
+    config = NetworkConfig(dims=dims, in_slices=1, features=(2, 2, 2, 2, 2, 2))
+    for height, width in ((136, 144), (33, 70)):
+        shape = (1, 1, height, width) if dims == 2 else (1, 1, 2, height, width)
+        assert build_network(config)(torch.rand(shape)).shape == (1, 4, *shape[2:])
+
+
 def test_the_papers_networks_have_the_papers_widths():
     two, three = get_preset("paper-2d-dice").network, get_preset("paper-3d-dice").network
     assert two.features[0] == 32 and two.in_slices == 3 and two.dropout == (0.5, 0.3)

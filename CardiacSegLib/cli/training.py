@@ -94,7 +94,16 @@ def _preset(args: argparse.Namespace) -> Preset:
     if args.upsampling:
         network = replace(network, upsampling=args.upsampling)
     augmentation = AUGMENTATIONS[args.augmentation] if args.augmentation else preset.augmentation
-    return replace(preset, training=training, network=network, augmentation=augmentation)
+    # A changed recipe carries another name, so that no table takes it for the paper's; epochs are told apart there.
+    marks = {
+        "batch": args.batch_size,
+        "rate": args.learning_rate,
+        "slices": args.slices,
+        "": args.upsampling or None,
+        "augmentation-": args.augmentation,
+    }
+    name = "+".join([preset.name, *(f"{key}{value}" for key, value in marks.items() if value is not None)])
+    return replace(preset, name=name, training=training, network=network, augmentation=augmentation)
 
 
 def _settings(args: argparse.Namespace, bar: Bar) -> TrainSettings:
@@ -143,7 +152,7 @@ def _validation(text: str | None) -> list[str] | None:
         return None
     if text == "none":
         return []
-    if Path(text).is_file():
+    if "," not in text and Path(text).is_file():
         text = Path(text).read_text(encoding="utf-8").replace("\n", ",")
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:

@@ -63,8 +63,8 @@ class UpBlock(nn.Module):
 class UNet(nn.Module):
     """A U-Net: ``(batch, in_slices, y, x)`` in 2D, ``(batch, 1, z, y, x)`` in 3D, to logits of the same grid.
 
-    In 2D the logits belong to the middle one of the input slices. y and x must be multiples of
-    ``2 ** (len(features) - 1)``; z is free.
+    In 2D the logits belong to the middle one of the input slices. Any size of grid: y and x are padded with 0 to a
+    multiple of ``2 ** (len(features) - 1)`` and the logits cut back.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -85,6 +85,10 @@ class UNet(nn.Module):
             x = standardise(x)
         if not torch.is_autocast_enabled(x.device.type):
             x = x.to(self.head.weight.dtype)
+        height, width = x.shape[-2:]
+        multiple = 2 ** (len(self.config.features) - 1)
+        if height % multiple or width % multiple:
+            x = F.pad(x, (0, -width % multiple, 0, -height % multiple))
         skips = []
         for level, (block, drop) in enumerate(zip(self.down, self.drop)):
             x = drop(block(x if level == 0 else self.pool(x)))
@@ -92,7 +96,7 @@ class UNet(nn.Module):
         skips.pop()
         for block in self.up:
             x = block(x, skips.pop())
-        return self.head(x)
+        return self.head(x)[..., :height, :width]
 
 
 def standardise(x: Tensor) -> Tensor:

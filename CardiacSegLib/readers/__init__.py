@@ -47,7 +47,7 @@ def read_study(path: Path, es_path: Path | None = None, *, whole_cycle: bool = F
 
 def _read_folder(folder: Path) -> CineStudy:
     from CardiacSegLib.readers.dicom import read_dicom_folder
-    from CardiacSegLib.readers.find import is_study_file, study_images
+    from CardiacSegLib.readers.find import study_images
 
     images = study_images(folder)
     if len(images) > 1:
@@ -56,7 +56,7 @@ def _read_folder(folder: Path) -> CineStudy:
             f"'{folder}' holds {len(images)} images ({names} …) and no Info.cfg. Give one file, an ED and an ES file, "
             "or use 'cardiacseg batch' for all of them."
         )
-    if images and is_study_file(images[0]):
+    if images:
         from CardiacSegLib.readers.images import read_image_file
 
         return read_image_file(images[0])

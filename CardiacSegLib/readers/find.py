@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +61,12 @@ def find_studies(root: Path, leave_out: Path | None = None) -> list[FoundStudy]:
         if not images and _first_dicom(folder) is not None:
             dicom_folders.append(folder)
     found += [FoundStudy(folder, _below(folder, root)) for folder in _joined(dicom_folders)]
+    # "p1.nii.gz" beside a folder "p1": the file's results take its whole name.
+    taken = Counter(str(s.results) for s in found)
+    found = [
+        FoundStudy(s.path, s.results.with_name(s.path.name)) if taken[str(s.results)] > 1 and s.path.is_file() else s
+        for s in found
+    ]
     if not found:
         raise StudyError(
             f"No study below '{root}': no patient folder with Info.cfg, no .nii, .nii.gz or .nrrd image and no "
@@ -110,7 +116,7 @@ def _joined(folders: list[Path]) -> list[Path]:
         try:
             with quiet_pydicom():
                 header = pydicom.dcmread(str(first), stop_before_pixels=True, specific_tags=["StudyInstanceUID"])
-                key = str(header.get("StudyInstanceUID", folder))
+                key = str(header.get("StudyInstanceUID") or folder)
         except (InvalidDicomError, OSError, ValueError):
             key = str(folder)
         by_study[key].append(folder)

@@ -56,7 +56,7 @@ class AugmentationConfig:
         bias: SD of the logarithm of a smooth multiplicative field.
         noise: largest SD of Gaussian noise.
         low_resolution: share of samples blurred to between half and full resolution.
-        slice_jitter_px: SD of a shift between neighbouring slices (breathing).
+        slice_jitter_px: SD of a shift of the neighbours of a predicted slice (breathing; 2D).
         slice_flip: probability of reversing the order of slices: stacks run from base to apex or the other way.
     """
 

@@ -19,7 +19,7 @@ from CardiacSegLib.preprocessing import NetworkGrid, PreprocessingConfig, make_g
 from CardiacSegLib.readers.acdc import is_acdc_folder, read_acdc_folder, read_acdc_truth
 from CardiacSegLib.study import Geometry, Label, LabelMap
 
-_PACK_VERSION = 2
+_PACK_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def find_cases(root: Path) -> list[Case]:
         raise TrainingError(f"There is no folder '{root}'. Give the folder that holds the patients' folders.")
     cases = []
     for folder in sorted(p for p in root.iterdir() if is_acdc_folder(p)):
-        if any(folder.glob("*_gt.nii*")):
+        if any(not p.name.startswith(".") for p in folder.glob("*_gt.nii*")):
             cases.append(Case(folder, folder.name, read_info(folder / "Info.cfg").group or "?"))
     if not cases:
         raise TrainingError(
@@ -177,19 +177,13 @@ def _prepare_case(case: Case, config: PreprocessingConfig) -> Iterator[tuple[str
             raise TrainingError(f"Image and mask of '{case.folder}' ({phase}) lie on different grids.")
         prepared = prepare(study.frame(index), study.spacing, config, training=True)
         label = prepared.grid.labels_to_network(truth.data, len(Label))
-        lost = 1.0 - _size_mm3(label, prepared.grid) / max(
-            1.0, float((truth.data > 0).sum()) * truth.geometry.voxel_ml * 1000
-        )
+        lost = prepared.grid.outside(truth.data > 0)
         if lost > 0.1:
             raise TrainingError(
                 f"The training field of {config.train_size} pixels cuts away {lost:.0%} of the heart "
                 f"of '{case.name}' ({phase})."
             )
         yield phase, np.round(prepared.volume * 255.0).astype(np.uint8), label, truth
-
-
-def _size_mm3(label: np.ndarray, grid: NetworkGrid) -> float:
-    return float((label > 0).sum()) * float(np.prod([axis.out_step for axis in grid.axes]))
 
 
 def _write_pack(path: Path, entries: Sequence[tuple[str, np.ndarray, np.ndarray, LabelMap]]) -> None:

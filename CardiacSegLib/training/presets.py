@@ -107,7 +107,7 @@ _DEFAULT_2D = Preset(
 _DEFAULT_3D = replace(
     _DEFAULT_2D,
     name="default-3d",
-    summary="Whole stacks at their own slice distance, pooled in plane; otherwise as default-2d.",
+    summary="Whole stacks at 10 mm slice distance, pooled in plane; otherwise as default-2d.",
     network=NetworkConfig(dims=3, in_slices=1, features=(16, 32, 64, 128, 256), dropout=(0.1,), standardise=True),
     preprocessing=PreprocessingConfig(min_size=128, slice_mm=10.0, train_slices=12),
     training=replace(_DEFAULT_2D.training, batch_size=4),

@@ -165,28 +165,27 @@ class CardiacSegLogic(ScriptedLoadableModuleLogic):
         Raises:
             CardiacSegError: the input is no study, or the model cannot be used.
         """
-        from CardiacSegLib.function.phases import find_phases
-        from CardiacSegLib.function.volumes import plausibility_warnings, to_json, ventricular_function
+        from CardiacSegLib.errors import StudyError
+        from CardiacSegLib.workflow import SegmentOptions, segment_study
 
         study = CardiacSegNodes.studyFromNodes(edVolume, esVolume)
         if segmenter is None:
             from CardiacSegLib.inference import Segmenter  # loads torch
 
             segmenter = Segmenter(model, device=device)
-        labels = segmenter.segment(study, frames=list(range(study.frames))).labels
-        ed, es = study.ed, study.es
+        reading = segment_study(study, segmenter, SegmentOptions())
+        ed, es = reading.study.ed, reading.study.es
         if ed is None or es is None:
-            ed, es = find_phases(np.array([labels[i].volume_ml(Label.LV) for i in range(study.frames)]))
-        function = ventricular_function(labels[ed], labels[es])
-        figures = to_json(function)
+            raise StudyError("; ".join(reading.function["warnings"]) or "ED and ES could not be found.")
+        figures = {part: reading.function[part] for part in ("lv", "rv", "myo")}
         return CardiacSegResult(
-            CardiacSegNodes.addSegmentation(labels[ed], edVolume, f"{study.name} ED segmentation"),
-            CardiacSegNodes.addSegmentation(labels[es], esVolume or edVolume, f"{study.name} ES segmentation"),
+            CardiacSegNodes.addSegmentation(reading.labels[ed], edVolume, f"{study.name} ED segmentation"),
+            CardiacSegNodes.addSegmentation(reading.labels[es], esVolume or edVolume, f"{study.name} ES segmentation"),
             CardiacSegNodes.addFunctionTable(figures, edVolume.GetScene(), f"{study.name} function"),
             figures,
             study.frame_numbers[ed],
             study.frame_numbers[es],
-            (*study.warnings, *plausibility_warnings(function, labels[ed], labels[es])),
+            tuple(reading.function["warnings"]),
         )
 
     @staticmethod
@@ -222,7 +221,9 @@ class CardiacSegTest(ScriptedLoadableModuleTest):
         class BoxSegmenter:
             """LV of 16 × 16 pixels in two slices at ED, in one at ES; MYO beside it."""
 
-            def segment(self, study, frames):
+            name, warnings = "box", ()
+
+            def segment(self, study, frames, on_progress=None):
                 self.labels = {}
                 for frame in frames:
                     data = np.zeros(study.geometry.shape, np.uint8)

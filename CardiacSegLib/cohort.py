@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,10 @@ class Outcome:
     status: str
     function: dict[str, Any] | None = None
     reason: str = ""
+
+
+class _NoSegmenter(Exception):
+    """The segmenter itself cannot be made: a wrong model or device."""
 
 
 def run_batch(
@@ -50,14 +55,20 @@ def run_batch(
 
     def once() -> Segmenter:
         if not made:
-            made.append(segmenter())
+            try:
+                made.append(segmenter())
+            except CardiacSegError as error:
+                raise _NoSegmenter from error
         return made[0]
 
     outcomes = []
     for number, found in enumerate(studies, 1):
         if on_study:
             on_study(number, len(studies), None, found)
-        outcome = _one(found, output, once, options)
+        try:
+            outcome = _one(found, output, once, options)
+        except _NoSegmenter as error:  # no study's fault: every other would fail alike
+            raise error.__cause__ or error from None
         outcomes.append(outcome)
         if on_study:
             on_study(number, len(studies), outcome, found)
@@ -67,9 +78,11 @@ def run_batch(
 def _one(found: FoundStudy, output: Path, segmenter: Callable[[], Segmenter], options: SegmentOptions) -> Outcome:
     name, target = str(found.results), output / found.results
     if (target / FUNCTION_FILE).exists() and not options.overwrite:
-        return Outcome(name, "skipped")
+        return Outcome(name, "skipped", json.loads((target / FUNCTION_FILE).read_text(encoding="utf-8")))
     try:
         reading = segment_path(found.path, target, segmenter, options)
+    except _NoSegmenter:
+        raise
     except CardiacSegError as error:
         return Outcome(name, "failed", reason=str(error))
     except Exception as error:  # one broken study must not end the other thousand

@@ -99,17 +99,18 @@ def network_inputs(volume: Tensor, config: NetworkConfig) -> Tensor:
 
 @torch.inference_mode()
 def predict_volume(
-    network: UNet, volume: Tensor, device: torch.device, mixed_precision: bool = False, batch: int = 8
+    network: UNet, volume: Tensor, device: torch.device, mixed_precision: bool = False, batch: int | None = None
 ) -> Tensor:
     """Class probabilities ``(class, z, y, x)`` in float32, on ``device``, of a prepared volume ``(z, y, x)``.
 
-    ``batch`` bounds memory in 2D. ``mixed_precision`` runs a float32 network in bfloat16 where that is safe; a network
+    ``batch`` slices go through a 2D network at once; by default as many as the device's caches (CPU) or memory like.
+    ``mixed_precision`` runs a float32 network in bfloat16 where that is safe; a network
     from :func:`compiled_for` needs no such help.
     """
     config = network.config
     inputs = network_inputs(volume.to(device), config)
     parts = []
-    for part in inputs.split(batch):
+    for part in inputs.split(batch or (2 if device.type == "cpu" else 64)):
         with torch.autocast(device.type, torch.bfloat16, enabled=mixed_precision):
             logits = network(part.contiguous(memory_format=memory_format(config)))
         parts.append(torch.softmax(logits.float(), dim=1))
@@ -117,11 +118,11 @@ def predict_volume(
 
 
 @torch.inference_mode()
-def predict_with_flips(network: UNet, volume: Tensor, device: torch.device, batch: int = 8) -> Tensor:
+def predict_with_flips(network: UNet, volume: Tensor, device: torch.device) -> Tensor:
     """The mean of the probabilities over the four in-plane mirrorings of a volume, mirrored back."""
     total = None
     for axes in ((), (-1,), (-2,), (-2, -1)):
-        flipped = predict_volume(network, volume.flip(axes) if axes else volume, device, batch=batch)
+        flipped = predict_volume(network, volume.flip(axes) if axes else volume, device)
         flipped = flipped.flip(axes) if axes else flipped
         total = flipped if total is None else total + flipped
     assert total is not None

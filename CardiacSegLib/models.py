@@ -27,7 +27,7 @@ class TrainedModel:
     """What a model file holds.
 
     Attributes:
-        name: file name without suffix.
+        name: file name without suffix; of a training run its folder's name.
         preset: the recipe; inference rebuilds network and preprocessing from it.
         weights: the network's state, half precision on disk.
         facts: training facts (cases, epochs, seed, validation Dice, time, device, version).
@@ -151,9 +151,11 @@ def _checked(path: Path, content: Any) -> TrainedModel:
         raise ModelError(f"'{path}' was trained for other structures: {labels}.")
     if not isinstance(weights, dict) or not all(isinstance(v, torch.Tensor) for v in weights.values()):
         raise ModelError(f"'{path}' holds no weights.")
+    # A run's model is called by its run: every one is a "model.pt".
+    name = path.stem if path.stem != "model" else path.resolve().parent.name
     return TrainedModel(
-        path.stem,
-        Preset.from_dict(header["preset"]),
+        name,
+        Preset.from_dict(header.get("preset")),
         weights,
         dict(header.get("facts", {})),
         str(header.get("card", "")),

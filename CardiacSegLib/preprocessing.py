@@ -123,7 +123,8 @@ class NetworkGrid:
     def outside(self, mask: np.ndarray) -> float:
         """Share of a native mask ``(z, y, x)`` that lies outside of the network's field; 0 for an empty one."""
         inside = mask[np.ix_(*(axis.covered for axis in self.axes))]
-        return 1.0 - np.count_nonzero(inside) / max(1, np.count_nonzero(mask)) if mask.any() else 0.0
+        count = int(np.count_nonzero(mask))
+        return 1.0 - int(np.count_nonzero(inside)) / count if count else 0.0
 
     def image_to_network(self, volume: np.ndarray) -> np.ndarray:
         """A native volume ``(z, y, x)`` on the network's grid, float32, padded with 0; cubic in plane."""

@@ -30,6 +30,12 @@ class Bar:
         self.live = self.stream.isatty()
         self._last, self._length = 0.0, 0
 
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def update(self, done: int, total: int, note: str = "") -> None:
         """Draw ``done`` of ``total``."""
         now = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Callable
 from CardiacSegLib import __version__
 from CardiacSegLib.errors import CardiacSegError, StudyError
 from CardiacSegLib.readers import read_study
+from CardiacSegLib.readers.acdc import whole_cycle_files
 from CardiacSegLib.readers.images import stem_of
 from CardiacSegLib.study import CineStudy, Label, LabelMap
 from CardiacSegLib.writers import write_json, write_label_map
@@ -17,7 +19,7 @@ from CardiacSegLib.writers import write_json, write_label_map
 if TYPE_CHECKING:
     from CardiacSegLib.inference import Segmenter
 
-FUNCTION_FILE = "function.json"
+FUNCTION_FILE, PICTURE_FILE = "function.json", "contours.png"
 ProgressCallback = Callable[[int, int], None]
 
 
@@ -66,11 +68,17 @@ def segment_path(
         CardiacSegError: the study cannot be read, or results are in the way.
     """
     options = options or SegmentOptions()
-    study = read_study(path, es_path, whole_cycle=options.whole_cycle)
-    study = _with_chosen_phases(study, options)
-    _refuse_to_overwrite(output, options)
-    reading = segment_study(study, segmenter() if callable(segmenter) else segmenter, options, on_progress)
+    study = _read(path, es_path, options)
     pair = (path, es_path) if es_path is not None else None
+    old = _old_results(output, study, pair)
+    if old and not options.overwrite:
+        raise CardiacSegError(
+            f"'{output}' already holds results of this study ({old[0].name}). Give another folder, or --overwrite to "
+            "replace them."
+        )
+    reading = segment_study(study, segmenter() if callable(segmenter) else segmenter, options, on_progress)
+    for file in old:  # function.json is the first to go: without it no batch takes the rest for done
+        file.unlink()
     write_reading(reading, output, options, pair)
     return reading
 
@@ -78,7 +86,8 @@ def segment_path(
 def segment_study(
     study: CineStudy, segmenter: Segmenter, options: SegmentOptions, on_progress: ProgressCallback | None = None
 ) -> Reading:
-    """Segment and measure a study that is already read; ED and ES are found where they are not known."""
+    """Segment and measure a study that is already read; ED and ES are found where they are not known or chosen."""
+    study = _with_chosen_phases(study, options)
     known = study.ed is not None and study.es is not None
     if options.whole_cycle or not known:
         wanted: Sequence[int] = range(study.frames)
@@ -90,8 +99,9 @@ def segment_study(
         study, note = _with_found_phases(study, segmentation.labels)
         notes += [note] if note else []
     labels = segmentation.labels
-    if not options.whole_cycle and study.frames > 1:
-        labels = {i: labels[i] for i in sorted({i for i in (study.ed, study.es) if i is not None})}
+    phases = sorted({i for i in (study.ed, study.es) if i is not None})
+    if phases and not options.whole_cycle:  # without a phase every frame is kept: somebody has to look
+        labels = {i: labels[i] for i in phases}
     function = measure_labels(study, labels, model=segmenter.name, notes=notes)
     return Reading(study, labels, function)
 
@@ -112,12 +122,26 @@ def measure_labels(
     figures = single_frame_function(ed) if single and ed is not None else ventricular_function(ed, es)
     return function_json(
         figures,
-        ed_frame=None if study.ed is None else study.frame_numbers[study.ed],
-        es_frame=None if study.es is None else study.frame_numbers[study.es],
+        ed_frame=_frame_number(study, study.ed),
+        es_frame=_frame_number(study, study.es),
         model=model,
         version=__version__,
         warnings=[*study.warnings, *notes, *plausibility_warnings(figures, ed, es)],
     )
+
+
+def _frame_number(study: CineStudy, index: int | None) -> int | None:
+    """Number in the cine; two files of a pair do not say theirs."""
+    return None if index is None or study.kind == "pair" else study.frame_numbers[index]
+
+
+def _read(path: Path, es_path: Path | None, options: SegmentOptions) -> CineStudy:
+    """The study; of an ACDC folder the whole cine also where a chosen frame is neither its ED nor its ES."""
+    study = read_study(path, es_path, whole_cycle=options.whole_cycle)
+    chosen = {n for n in (options.ed, options.es) if n is not None}
+    if study.kind == "acdc" and not chosen <= set(study.frame_numbers) and whole_cycle_files(path):
+        study = read_study(path, whole_cycle=True)
+    return _with_chosen_phases(study, options)
 
 
 def _with_chosen_phases(study: CineStudy, options: SegmentOptions) -> CineStudy:
@@ -163,8 +187,8 @@ def write_reading(
     for index, name in label_files(reading.study, list(reading.labels), pair).items():
         write_label_map(output / name, reading.labels[index])
         reading.files.append(output / name)
-    if options.picture:
-        reading.files.append(write_picture(reading, output / "contours.png"))
+    if options.picture and any(labels.data.any() for labels in reading.labels.values()):
+        reading.files.append(write_picture(reading, output / PICTURE_FILE))
     write_json(output / FUNCTION_FILE, reading.function)
     reading.files.append(output / FUNCTION_FILE)
 
@@ -175,15 +199,19 @@ def write_picture(reading: Reading, path: Path) -> Path:
 
     study = reading.study
     phases = [i for i in (study.ed, study.es) if i is not None and i in reading.labels]
-    shown = {i: reading.labels[i] for i in (phases or list(reading.labels)[:2])}
+    shown = {i: reading.labels[i] for i in (phases or sorted(reading.labels)[:2])}
     study_picture(study, shown, path)
     return path
 
 
-def _refuse_to_overwrite(output: Path, options: SegmentOptions) -> None:
+def _old_results(output: Path, study: CineStudy, pair: tuple[Path, Path] | None) -> list[Path]:
+    """Files in the output folder that an earlier reading of this study left: ``function.json`` first."""
     if output.exists() and not output.is_dir():
         raise CardiacSegError(f"'{output}' is a file; the output must be a folder.")
-    if not options.overwrite and (output / FUNCTION_FILE).exists():
-        raise CardiacSegError(
-            f"'{output}' already holds results ({FUNCTION_FILE}). Give another folder, or --overwrite to replace them."
-        )
+    if not output.is_dir():
+        return []
+    ours = {FUNCTION_FILE, PICTURE_FILE, f"{study.name}_seg.nii.gz"}
+    ours.update(label_files(study, range(study.frames), pair).values())
+    numbered = re.compile(rf"{re.escape(study.name)}_frame[0-9]+_seg\.nii\.gz")
+    found = [p for p in output.iterdir() if p.is_file() and (p.name in ours or numbered.fullmatch(p.name))]
+    return sorted(found, key=lambda p: (p.name != FUNCTION_FILE, p.name))

@@ -106,6 +106,7 @@ def test_an_ed_and_an_es_file_are_one_study(acdc_root, tmp_path):
     assert run("segment", folder, "--output", tmp_path / "folder") == 0
     pair, whole = function(tmp_path / "pair"), function(tmp_path / "folder")
     assert pair["lv"] == whole["lv"] and pair["rv"] == whole["rv"]
+    assert pair["ed_frame"] is None  # two files do not say which frames they are
     assert (tmp_path / "pair" / "patient001_frame12_seg.nii.gz").is_file()
 
 
@@ -117,6 +118,57 @@ def test_results_are_not_overwritten_unasked(acdc_root, tmp_path, capsys):
     assert "--overwrite" in capsys.readouterr().err
     assert (tmp_path / "function.json").stat().st_mtime_ns == stamp
     assert run("segment", frame, "--output", tmp_path, "--overwrite") == 0
+    by_hand = tmp_path / "corrected" / "patient001_frame01_seg.nii.gz"
+    by_hand.parent.mkdir()
+    by_hand.write_bytes(b"an afternoon's work")
+    assert run("segment", frame, "--output", by_hand.parent) == 1
+    assert by_hand.read_bytes() == b"an afternoon's work"
+
+
+def test_overwriting_leaves_nothing_of_the_earlier_reading_and_nothing_else_is_touched(cine, tmp_path):
+    assert run("segment", cine, "--output", tmp_path / "o", "--frames", "all", "--picture") == 0
+    (tmp_path / "o" / "notes.txt").write_text("mine")
+    assert run("segment", cine, "--output", tmp_path / "o", "--ed", 1, "--es", 3, "--overwrite") == 0
+    names = {p.name for p in (tmp_path / "o").iterdir()}
+    assert names == {"cine_frame01_seg.nii.gz", "cine_frame03_seg.nii.gz", "function.json", "notes.txt"}
+
+
+def test_a_frame_chosen_outside_of_ed_and_es_comes_from_the_4d_file(acdc_root, tmp_path):
+    assert run("segment", acdc_root / "patient090", "--output", tmp_path, "--ed", 5) == 0
+    assert (tmp_path / "patient090_frame05_seg.nii.gz").is_file()
+
+
+def test_a_cine_without_a_heart_is_kept_with_a_warning(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 50, (3, 4, 64, 64)).astype(np.int16)
+    image = sitk.JoinSeries([sitk.GetImageFromArray(f) for f in noise])
+    image.SetSpacing((2.0, 2.0, 9.0, 1.0))
+    sitk.WriteImage(image, str(tmp_path / "noise.nii.gz"))
+    assert run("segment", tmp_path / "noise.nii.gz", "--output", tmp_path / "o", "--picture") == 0
+    assert function(tmp_path / "o")["warnings"]
+    assert list((tmp_path / "o").glob("*_seg.nii.gz"))
+
+
+def test_a_device_that_is_not_there_ends_a_batch_at_once(acdc_root, tmp_path, capsys):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    (tmp_path / "root").mkdir()
+    for n in (1, 5):
+        (tmp_path / "root" / f"p{n}").symlink_to(acdc_root / f"patient{n:03d}", target_is_directory=True)
+    assert run("batch", tmp_path / "root", "--output", tmp_path / "o", "--device", "cuda") == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "Choose 'auto' or 'cpu'" in err
+
+
+def test_a_terminal_without_utf8_loses_nothing(acdc_root, tmp_path):
+    files = [acdc_root / "patient001" / f"patient001_frame{n}_gt.nii.gz" for n in ("01", "12")]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    command = [sys.executable, "-m", "CardiacSegLib.cli", "evaluate", str(tmp_path), str(tmp_path)]
+    assert subprocess.run(command, env=environment, capture_output=True).returncode == 1
+    command = [sys.executable, "-m", "CardiacSegLib.cli", "measure", str(files[0])]
+    done = subprocess.run(command, env=environment, capture_output=True)
+    assert done.returncode == 0 and b"LV" in done.stdout
 
 
 def test_a_batch_goes_on_after_a_failure_skips_what_is_done_and_says_so(acdc_root, cine, tmp_path, capsys):
@@ -215,7 +267,16 @@ def test_an_error_is_one_readable_line_and_exit_code_1(arguments, words, tmp_pat
     assert "Traceback" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [[], ["segment"], ["segment", "x", "--output", "y", "--ed", "0"], ["nonsense"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["segment"],
+        ["segment", "x", "--output", "y", "--ed", "0"],
+        ["nonsense"],
+        ["segment", "x", "--output", "y", "--device", "tpu"],
+    ],
+)
 def test_wrong_usage_is_exit_code_2(arguments):
     with pytest.raises(SystemExit) as caught:
         main(arguments)

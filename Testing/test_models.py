@@ -71,6 +71,7 @@ def header(**values) -> str:
         ({"weights": {}}, "another program"),
         ({"header": header(version=99, labels={}), "weights": {}}, "newer"),
         ({"header": header(version=1, labels={"LV": 1}), "weights": {}}, "other structures"),
+        ({"header": header(version=1, labels={"BACKGROUND": 0, "RV": 1, "MYO": 2, "LV": 3}), "weights": {}}, "preset"),
         ([1, 2], "another program"),
     ],
 )  # fmt: skip

@@ -152,6 +152,26 @@ def test_an_ed_es_pair_is_a_study_of_two_frames_and_other_grids_are_refused(tmp_
         read_pair(ed, other)
 
 
+def test_a_sequence_file_of_slicer_is_a_cine(tmp_path):
+    """``.seq.nrrd``: kinds ``list domain domain domain``, which ITK reads as vectors."""
+    frames = np.random.default_rng(0).integers(0, 200, (7, 4, 6, 5)).astype(np.int16)
+    vectors = sitk.GetImageFromArray(np.ascontiguousarray(np.moveaxis(frames, 0, -1)), isVector=True)
+    vectors.SetSpacing((1.5, 1.5, 8.0))
+    sitk.WriteImage(vectors, str(tmp_path / "cine.seq.nrrd"))
+    study = read_study(tmp_path / "cine.seq.nrrd")
+    np.testing.assert_array_equal(study.image, frames)
+    assert study.name == "cine.seq" and study.spacing == (8.0, 1.5, 1.5)
+
+
+def test_a_lost_spacing_is_a_warning(acdc_root, tmp_path):
+    image = sitk.ReadImage(str(acdc_root / "patient001/patient001_frame01.nii.gz"))
+    image.SetSpacing((1.0, 1.0, 1.0))
+    sitk.WriteImage(image, str(tmp_path / "x.nii.gz"))
+    assert any("slice distance" in w for w in read_study(tmp_path / "x.nii.gz").warnings)
+    one = save(tmp_path / "one.nii.gz", np.arange(36).reshape(1, 6, 6), (1.5, 1.5, 8.0))
+    assert any("one slice" in w for w in read_study(one).warnings)
+
+
 @pytest.mark.parametrize("kind", ["empty", "cut off", "text", "colour", "2D", "NaN", "absent", "folder of nothing"])
 def test_what_is_no_cine_is_refused_in_words_that_name_it(tmp_path, kind):
     path = tmp_path / "x.nii.gz"
@@ -207,6 +227,26 @@ def test_impossible_geometries_are_refused():
         Geometry((2, 2, 2), (1.0, 1.0, 1.0), direction=((1, 0.5, 0), (0, 1, 0), (0, 0, 1)))
     with pytest.raises(StudyError, match="grid"):
         CineStudy(np.zeros((1, 2, 2, 3)), Geometry((2, 2, 2), (1.0, 1.0, 1.0)))
+
+
+def test_a_file_beside_a_folder_of_its_name_keeps_its_own_results(acdc_root, tmp_path):
+    (tmp_path / "p1").symlink_to(acdc_root / "patient001", target_is_directory=True)
+    save(tmp_path / "p1.nii.gz", np.zeros((3, 4, 4), np.int16))
+    assert sorted(str(s.results) for s in find_studies(tmp_path)) == ["p1", "p1.nii.gz"]
+
+
+def test_hidden_files_of_other_systems_do_not_disturb_a_patient_folder(acdc_root, tmp_path):
+    folder = tmp_path / "patient005"
+    folder.mkdir()
+    for path in (acdc_root / "patient005").iterdir():
+        (folder / path.name).symlink_to(path)
+        (folder / f"._{path.name}").write_bytes(b"resource fork")
+    (folder / "Info.cfg").unlink()
+    (folder / "Info.cfg").write_bytes(b"\xef\xbb\xbf" + (acdc_root / "patient005/Info.cfg").read_bytes())
+    expected = read_acdc_folder(acdc_root / "patient005")
+    np.testing.assert_array_equal(read_acdc_folder(folder).image, expected.image)
+    whole = read_acdc_folder(folder, whole_cycle=True)
+    assert whole.frames == 2 and any("no 4D file" in w for w in whole.warnings)
 
 
 def test_every_study_below_a_folder_is_found_once_and_loops_end(acdc_root, tmp_path):

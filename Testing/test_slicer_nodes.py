@@ -304,7 +304,9 @@ class GivenLabels:
     def __init__(self, answers: list[np.ndarray]) -> None:
         self.answers, self.labels = answers, {}
 
-    def segment(self, study, frames):
+    name, warnings = "stand-in", ()
+
+    def segment(self, study, frames, on_progress=None):
         self.labels = {i: LabelMap(self.answers[i], study.geometry) for i in frames}
         return self
 

@@ -46,7 +46,7 @@ def tiny_preset(dims: int = 2, epochs: int = 3, **changes) -> Preset:
             train_size=96,
             min_size=64,
             slice_mm=None if planar else 10.0,
-            train_slices=None if planar else 6,
+            train_slices=None if planar else 8,
         ),
         augmentation=LIGHT,
         training=TrainingConfig(
@@ -135,6 +135,9 @@ def test_a_run_goes_on_only_with_the_settings_that_it_began_with(phantoms, tmp_p
         train(phantoms, tmp_path, tiny_preset(epochs=2), [], settings())
     with pytest.raises(TrainingError, match="seed"):
         train(phantoms, tmp_path, tiny_preset(epochs=1), [], settings(seed=1))
+    with pytest.raises(TrainingError, match="other training or validation patients"):
+        train(phantoms, tmp_path, tiny_preset(epochs=1), ["patient002"], settings())
+    assert json.loads((tmp_path / "split.json").read_text())["validation"] == []
     (tmp_path / "last.pt").write_bytes(b"not a checkpoint")
     with pytest.raises(TrainingError, match="damaged"):
         train(phantoms, tmp_path, tiny_preset(epochs=1), [], settings())

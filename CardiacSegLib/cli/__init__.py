@@ -46,6 +46,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code. Errors are one line on stderr, a traceback only with ``--debug``."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal that cannot print "±" must not lose the rest
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
     args = build_parser().parse_args(argv)
     if not args.debug:
         _hush()
@@ -54,12 +57,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CardiacSegError as error:
         return _failed(args, str(error))
     except KeyboardInterrupt:
-        print("\nStopped. What was finished is kept; the same command goes on.", file=sys.stderr)
+        print("\nStopped. Whatever was finished is kept.", file=sys.stderr)
         return STOPPED
     except BrokenPipeError:
         # The reader of a pipe has left ("| head"): nothing more to say, also not at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+    except OSError as error:
+        where = f"'{error.filename}': " if error.filename else ""
+        return _failed(
+            args, f"{where}{error.strerror or error}. Check the path, the permission and the room on the disk."
+        )
     except Exception as error:
         reason = " ".join(str(error).split())
         return _failed(args, f"{type(error).__name__}: {reason} (a fault of the program: --debug shows where)")
@@ -76,6 +84,18 @@ def _hush() -> None:
     """Keep the chatter of libraries from the user; what matters comes back as warnings in the results."""
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
+
+
+def _device(text: str) -> str:
+    kind, _, number = text.partition(":")
+    if kind not in ("auto", "cpu", "cuda", "mps") or (number and not number.isdigit()):
+        raise argparse.ArgumentTypeError(f"a device is auto, cpu, cuda or mps, not '{text}'")
+    return text
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """``--device``, for every command that runs a network."""
+    parser.add_argument("--device", type=_device, default="auto", help="auto, cpu, cuda or mps (%(default)s)")
 
 
 def add_debug(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from CardiacSegLib import DISCLAIMER, __version__
-from CardiacSegLib.cli import add_debug
+from CardiacSegLib.cli import add_debug, add_device
 from CardiacSegLib.cli.segmenting import figures_text
 from CardiacSegLib.errors import CardiacSegError
 
@@ -42,7 +42,7 @@ def add_commands(commands: Any) -> None:
     p.add_argument("--model-3d", metavar="NAME|FILE", help="left out: the 3D column stays empty")
     p.add_argument("--phase", choices=("ED", "ES"), default="ED", help="(%(default)s)")
     p.add_argument("--output", metavar="DIR", type=Path, default=Path("figures"), help="folder (%(default)s)")
-    p.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (%(default)s)")
+    add_device(p)
     add_debug(p)
     p.set_defaults(run=_figures)
 

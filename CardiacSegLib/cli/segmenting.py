@@ -8,15 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
 from CardiacSegLib import DISCLAIMER
-from CardiacSegLib.cli import FAILED, add_debug
-from CardiacSegLib.errors import CardiacSegError
+from CardiacSegLib.cli import FAILED, USAGE, add_debug, add_device
 from CardiacSegLib.progress import Bar
 from CardiacSegLib.workflow import SegmentOptions
 
 if TYPE_CHECKING:
     from CardiacSegLib.inference import Segmenter
-
-DEVICES = "auto, cpu, cuda or mps"
 
 
 def add_commands(commands: Any) -> None:
@@ -56,7 +53,7 @@ def add_commands(commands: Any) -> None:
         "--output", metavar="DIR", type=Path, default=Path("demo"), help="folder for the files (%(default)s)"
     )
     p.add_argument("--model", metavar="NAME|FILE", default="fast", help="model (%(default)s)")
-    p.add_argument("--device", default="auto", help=f"{DEVICES} (%(default)s)")
+    add_device(p)
     add_debug(p)
     p.set_defaults(run=_demo)
 
@@ -66,7 +63,7 @@ def _add_segment_options(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--model", metavar="NAME|FILE", action="append", help="model (fast); given again, probabilities are averaged"
     )
-    p.add_argument("--device", default="auto", help=f"{DEVICES} (%(default)s)")
+    add_device(p)
     p.add_argument("--frames", choices=["ed,es", "all"], default="ed,es", help="frames to segment (%(default)s)")
     p.add_argument("--ed", metavar="N", type=_frame_number, help="frame that is end diastole, from 1")
     p.add_argument("--es", metavar="N", type=_frame_number, help="frame that is end systole, from 1")
@@ -104,13 +101,13 @@ def _segment(args: argparse.Namespace) -> int:
     from CardiacSegLib.workflow import segment_path
 
     if len(args.input) > 2:
-        raise CardiacSegError(f"'segment' takes one study, or an ED and an ES file; got {len(args.input)} inputs.")
+        print(f"cardiacseg: 'segment' takes one study, or two files; got {len(args.input)} inputs.", file=sys.stderr)
+        return USAGE
     es_path = args.input[1] if len(args.input) == 2 else None
-    bar = Bar("Segmenting frames")
-    reading = segment_path(
-        args.input[0], args.output, _segmenter(args), _options(args), es_path=es_path, on_progress=bar.update
-    )
-    bar.close()
+    with Bar("Segmenting frames") as bar:
+        reading = segment_path(
+            args.input[0], args.output, _segmenter(args), _options(args), es_path=es_path, on_progress=bar.update
+        )
     print(figures_text(reading.function))
     for warning in reading.function["warnings"]:
         print(f"Warning: {warning}", file=sys.stderr)
@@ -145,8 +142,8 @@ def _batch(args: argparse.Namespace) -> int:
             bar.say(f"{outcome.name}: {outcome.reason}")
         bar.update(number if outcome else number - 1, total, str(found.results))
 
-    outcomes = run_batch(args.root, args.output, _segmenter(args), _options(args), on_study=on_study)
-    bar.close()
+    with bar:
+        outcomes = run_batch(args.root, args.output, _segmenter(args), _options(args), on_study=on_study)
     print(summary_table(outcomes))
     return FAILED if any(o.status == "failed" for o in outcomes) else 0
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from CardiacSegLib.cli import add_debug
+from CardiacSegLib.cli import add_debug, add_device
 from CardiacSegLib.errors import CardiacSegError, TrainingError
 from CardiacSegLib.progress import Bar, clock
 from CardiacSegLib.training.presets import AUGMENTATIONS, PRESETS, get_preset
@@ -70,7 +70,7 @@ def _add_training_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--augmentation", choices=sorted(AUGMENTATIONS), help="instead of the preset's")
     p.add_argument("--slices", metavar="N", type=int, choices=(1, 3, 5), help="input slices of a 2D network")
     p.add_argument("--upsampling", choices=("transposed", "subpixel"), help="instead of the preset's")
-    p.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (%(default)s)")
+    add_device(p)
     p.add_argument("--seed", metavar="N", type=int, default=0, help="random seed (%(default)s)")
     p.add_argument("--deterministic", action="store_true", help="repeatable to the bit on a GPU too (slower)")
     p.add_argument("--full-precision", action="store_true", help="float32 instead of bfloat16")
@@ -140,9 +140,8 @@ def _train(args: argparse.Namespace) -> int:
     preset, validation = _preset(args), _validation(args.validate)
     from CardiacSegLib.training.runs import train
 
-    bar = Bar("Training", every=0.3)
-    model = train(args.data, args.output, preset, validation, _settings(args, bar))
-    bar.close()
+    with Bar("Training", every=0.3) as bar:
+        model = train(args.data, args.output, preset, validation, _settings(args, bar))
     print(f"The model is {model}; its log and curves are beside it.")
     return 0
 
@@ -164,10 +163,9 @@ def _crossval(args: argparse.Namespace) -> int:
     preset = _preset(args)
     from CardiacSegLib.training.runs import cross_validate
 
-    bar = Bar("Cross-validation", every=0.3)
-    settings = _settings(args, bar)
-    evaluation = cross_validate(args.data, args.output, preset, settings, folds=args.folds, only=args.fold)
-    bar.close()
+    with Bar("Cross-validation", every=0.3) as bar:
+        settings = _settings(args, bar)
+        evaluation = cross_validate(args.data, args.output, preset, settings, folds=args.folds, only=args.fold)
     if evaluation is not None:
         print(evaluation.to_text())
         print(f"Figures are in {args.output / 'evaluation.json'}; 'cardiacseg tables {args.output}' makes the tables.")

@@ -237,7 +237,7 @@ def _frames_below(root: Path, kind: str, what: str) -> dict[tuple[str, int], Pat
     found: dict[tuple[str, int], Path] = {}
     for path in _files_below(root):
         match = pattern.fullmatch(path.name)
-        if not match:
+        if not match or path.name.startswith("."):
             continue
         key = match[1], int(match[2])
         if key in found:

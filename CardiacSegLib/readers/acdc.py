@@ -38,7 +38,7 @@ def read_info(path: Path) -> AcdcInfo:
         StudyError: it cannot be read, or does not say which frames are ED and ES.
     """
     try:
-        text = path.read_bytes().decode("utf-8", errors="replace")
+        text = path.read_bytes().decode("utf-8-sig", errors="replace")
     except OSError as error:
         raise StudyError(f"'{path}' cannot be read: {error.strerror}.") from error
     values = {}
@@ -78,11 +78,16 @@ def frame_file(folder: Path, number: int, suffix: str = "") -> Path:
         StudyError: there is none, or more than one.
     """
     pattern = re.compile(rf"^.+_frame0*{number}{re.escape(suffix)}\.nii(\.gz)?$")
-    found = sorted(p for p in folder.iterdir() if pattern.match(p.name))
+    found = sorted(p for p in folder.iterdir() if pattern.match(p.name) and not p.name.startswith("."))
     if len(found) != 1:
         problem = "is missing" if not found else f"is there {len(found)} times"
         raise StudyError(f"Frame {number} of '{folder}' {problem}: expected one '…_frame{number:02d}{suffix}.nii.gz'.")
     return found[0]
+
+
+def whole_cycle_files(folder: Path) -> list[Path]:
+    """The files ``*_4d.nii[.gz]`` of a patient folder; one where its whole cine is there."""
+    return sorted(p for p in folder.glob("*_4d.nii*") if not p.name.startswith("."))
 
 
 def _stem(frame: Path) -> str:
@@ -100,7 +105,7 @@ def read_acdc_folder(folder: Path, whole_cycle: bool = False) -> CineStudy:
     """
     info = read_info(folder / "Info.cfg")
     patient = Patient(height_cm=info.height_cm, weight_kg=info.weight_kg, group=info.group)
-    if whole_cycle:
+    if whole_cycle and whole_cycle_files(folder):
         return _whole_cycle(folder, info, patient)
     numbers = sorted({info.ed, info.es})
     studies: list[CineStudy] = []
@@ -113,6 +118,8 @@ def read_acdc_folder(folder: Path, whole_cycle: bool = False) -> CineStudy:
             raise StudyError(f"The ED and ES frames of '{folder}' lie on different grids.")
         studies.append(study)
     warnings = tuple(dict.fromkeys(w for s in studies for w in s.warnings))
+    if whole_cycle:
+        warnings += (f"'{folder.name}' has no 4D file: of its cycle only the ED and ES frames are there.",)
     if info.ed == info.es:
         warnings += (f"Info.cfg names the same frame, {info.ed}, as ED and ES.",)
     return CineStudy(
@@ -130,13 +137,13 @@ def read_acdc_folder(folder: Path, whole_cycle: bool = False) -> CineStudy:
 
 
 def _whole_cycle(folder: Path, info: AcdcInfo, patient: Patient) -> CineStudy:
-    found = sorted(folder.glob("*_4d.nii*"))
-    if len(found) != 1:
-        raise StudyError(
-            f"'{folder}' has no whole cine (one '…_4d.nii.gz'), only its ED and ES frames. "
-            "Ask for the frames 'ed,es', or add the 4D file."
-        )
+    found = whole_cycle_files(folder)
+    if len(found) > 1:
+        raise StudyError(f"'{folder}' has {len(found)} files '…_4d.nii.gz'; keep the one that is its cine.")
     study = read_image_file(found[0])
+    if info.frames is not None and info.frames != study.frames:
+        warning = f"Info.cfg says {info.frames} frames, the 4D file has {study.frames}."
+        study = study.with_warnings(warning)
     if max(info.ed, info.es) > study.frames:
         raise StudyError(
             f"Info.cfg of '{folder}' names frame {max(info.ed, info.es)}, but '{found[0].name}' has {study.frames}."

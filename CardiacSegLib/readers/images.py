@@ -19,6 +19,10 @@ SUFFIXES = (".nii.gz", ".nii", ".nrrd")
 
 #: A short-axis stack has thicker slices than pixels; the other way round the axes are probably permuted.
 _MIN_SLICE_TO_PIXEL = 0.8
+_PLAUSIBLE_PIXEL_MM = (0.4, 3.0)
+_MIN_SLICE_MM = 3.0
+_MOST_COLOURS = 4
+_FEW_SLICES = 4
 
 
 def is_image_file(path: Path) -> bool:
@@ -68,14 +72,19 @@ def _last_line(error: Exception) -> str:
 def _checked_array(path: Path, image: sitk.Image) -> np.ndarray:
     import SimpleITK as sitk
 
-    if image.GetNumberOfComponentsPerPixel() != 1:
+    components = image.GetNumberOfComponentsPerPixel()
+    if components > _MOST_COLOURS and image.GetDimension() == 3 and path.name.lower().endswith(".nrrd"):
+        # A sequence as 3D Slicer writes it (.seq.nrrd): the frames are the values of each voxel.
+        array = np.moveaxis(sitk.GetArrayFromImage(image), -1, 0)
+    elif components == 1:
+        array = sitk.GetArrayFromImage(image)
+    else:
         raise StudyError(
             f"'{path}' has {image.GetNumberOfComponentsPerPixel()} values per voxel (colour or vectors). "
             "A cine MR has one grey value per voxel; export it without colour."
         )
     if image.GetDimension() not in (3, 4):
         raise StudyError(f"'{path}' has {image.GetDimension()} dimensions; a cine is 3D (one frame) or 4D (frames).")
-    array = sitk.GetArrayFromImage(image)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise StudyError(f"'{path}' holds values that are not finite (NaN or infinity). Export it again.")
     return array
@@ -101,6 +110,20 @@ def read_image_file(path: Path) -> CineStudy:
             f"The distance between slices ({geometry.spacing[0]:.2f} mm) is smaller than the pixels "
             f"({geometry.spacing[2]:.2f} mm): the third axis may not be the short-axis stack's."
         )
+    low, high = _PLAUSIBLE_PIXEL_MM
+    if not all(low <= s <= high for s in geometry.spacing[1:]):
+        warnings.append(
+            f"Pixels of {geometry.spacing[1]:.2f} x {geometry.spacing[2]:.2f} mm are unusual for cine MR: if the "
+            "spacing is wrong, so are all volumes."
+        )
+    if geometry.spacing[0] < _MIN_SLICE_MM:
+        warnings.append(
+            f"A slice distance of {geometry.spacing[0]:.2f} mm is unusual for a short-axis stack: if the spacing is "
+            "wrong, so are all volumes."
+        )
+    if study.slices < _FEW_SLICES:
+        count = "one slice" if study.slices == 1 else f"{study.slices} slices"
+        warnings.append(f"The stack has only {count}: the volumes are those of a part of the heart.")
     if np.ptp(frames) == 0:
         warnings.append("The image is constant: every voxel has the same value.")
     if image.GetDimension() == 4 and image.GetSpacing()[3] > 0:

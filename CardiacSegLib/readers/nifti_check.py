@@ -6,6 +6,7 @@ ITK fills a truncated file with zeros and replaces NaN by 0, both without a word
 from __future__ import annotations
 
 import gzip
+import math
 import struct
 import zlib
 from pathlib import Path
@@ -28,8 +29,10 @@ def check_nifti(path: Path) -> None:
         return
     dims = struct.unpack_from(order + "8h", content, 40)
     kind, bits = struct.unpack_from(order + "2h", content, 70)
-    start = int(struct.unpack_from(order + "f", content, 108)[0])
-    count = int(np.prod([max(1, d) for d in dims[1 : 1 + max(0, min(7, dims[0]))]], dtype=np.int64))
+    (offset,) = struct.unpack_from(order + "f", content, 108)
+    if not 1 <= dims[0] <= 7 or min(dims[1 : 1 + dims[0]]) < 1 or bits < 1 or not 0 <= offset < 2**31:
+        raise StudyError(f"'{path}' has a damaged NIfTI header (size, type or start of the voxels). Export it again.")
+    start, count = int(offset), math.prod(dims[1 : 1 + dims[0]])
     expected = start + count * bits // 8
     if len(content) < expected:
         raise StudyError(

@@ -130,7 +130,7 @@ class Preset:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Preset:
+    def from_dict(cls, values: Any) -> Preset:
         """The inverse of :meth:`to_dict`.
 
         Raises:

@@ -8,6 +8,8 @@ import torch
 from torch import distributed as dist
 from torch import nn
 
+from CardiacSegLib.errors import TrainingError
+
 
 def start(device: torch.device) -> torch.device:
     """Join the other processes where ``torchrun`` started several; returns this process's device."""
@@ -54,6 +56,21 @@ def mean(value: float, device: torch.device) -> float:
     tensor = torch.tensor([value], dtype=torch.float64 if device.type != "mps" else torch.float32, device=device)
     dist.all_reduce(tensor)
     return float(tensor) / world_size()
+
+
+def any_of(value: bool, device: torch.device) -> bool:
+    """Whether it is true in any process."""
+    return mean(float(value), device) > 0 if _together() else value
+
+
+def same_everywhere(value: int, otherwise: str) -> None:
+    """Raise a TrainingError in every process where they disagree, instead of waiting for each other for ever."""
+    if not _together():
+        return
+    values: list[int] = [0] * world_size()
+    dist.all_gather_object(values, value)
+    if len(set(values)) > 1:
+        raise TrainingError(f"{otherwise} They must share it: {values}.")
 
 
 def barrier() -> None:

@@ -11,7 +11,6 @@ A run folder holds::
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +24,7 @@ from CardiacSegLib.inference import Segmenter, choose_device, supports_mixed_pre
 from CardiacSegLib.metrics.evaluation import Evaluation, evaluate_pairs
 from CardiacSegLib.readers.acdc import read_acdc_folder, read_acdc_truth
 from CardiacSegLib.readers.images import read_label_map
+from CardiacSegLib.report.plots import read_log, training_picture
 from CardiacSegLib.study import LabelMap
 from CardiacSegLib.training import distributed
 from CardiacSegLib.training.config import Preset
@@ -73,8 +73,6 @@ def train(root: Path, output: Path, preset: Preset, validation: Sequence[str] | 
     training_names, validation_names = split_by_name(cases, validation)
     with _Together(settings.device) as device:
         packed = pack(cases, preset.preprocessing, settings.cache or output / "prepared", settings.on_pack)
-        if distributed.rank() == 0:
-            write_json(output / "split.json", {"training": training_names, "validation": validation_names})
         _train_one(packed, training_names, validation_names, output, preset, settings, device, "training")
     return output / MODEL
 
@@ -114,7 +112,6 @@ def cross_validate(
             if (folder / "fold.json").is_file():
                 continue
             training_names, validation_names = split_by_name(cases, splits[fold])
-            started = time.monotonic()
             done = _train_one(
                 packed, training_names, validation_names, folder, preset, settings, device, f"fold {fold}"
             )
@@ -122,7 +119,8 @@ def cross_validate(
                 break
             if distributed.rank() == 0:
                 _predict([c for c in cases if c.name in validation_names], folder, device)
-                write_json(folder / "fold.json", {"seconds": round(time.monotonic() - started, 1)})
+                epochs = read_log(folder / LOG)
+                write_json(folder / "fold.json", {"seconds": round(sum(float(e["seconds"]) for e in epochs), 1)})
             distributed.barrier()
         return _summarise(cases, output, preset, folds, device) if distributed.rank() == 0 else None
 
@@ -151,7 +149,7 @@ def _train_one(
     title: str,
 ) -> bool:
     """Train in a folder; false if it was stopped before the last epoch."""
-    callback = settings.on_progress
+    callback = settings.on_progress if distributed.rank() == 0 else None
     mixed = supports_mixed_precision(device) if settings.mixed_precision is None else settings.mixed_precision
     options = RunOptions(
         device=device,
@@ -165,6 +163,7 @@ def _train_one(
             "training_patients": len(training_names),
             "validation_patients": len(validation_names),
         },
+        split={"training": list(training_names), "validation": list(validation_names)},
         card=settings.card,
     )
     folder.mkdir(parents=True, exist_ok=True)
@@ -173,8 +172,6 @@ def _train_one(
     trainer = Trainer(preset, training, validation, folder, options)
     trainer.run()
     if distributed.rank() == 0:
-        from CardiacSegLib.report.plots import training_picture
-
         training_picture(folder / LOG, folder / "training.svg")
     return trainer.epoch >= preset.training.epochs
 

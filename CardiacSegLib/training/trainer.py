@@ -29,8 +29,9 @@ from CardiacSegLib.study import STRUCTURES
 from CardiacSegLib.training import distributed
 from CardiacSegLib.training.config import Preset, TrainingConfig
 from CardiacSegLib.training.dataset import PackedSet
+from CardiacSegLib.writers import write_json
 
-CHECKPOINT, MODEL, LOG = "last.pt", "model.pt", "log.jsonl"
+CHECKPOINT, MODEL, LOG, SPLIT = "last.pt", "model.pt", "log.jsonl", "split.json"
 
 
 @dataclass
@@ -57,6 +58,8 @@ class RunOptions:
     on_progress: Callable[[Progress], None] | None = None
     #: Asked after every epoch; true ends the run early, to be resumed later.
     should_stop: Callable[[], bool] | None = None
+    #: Which patients train and validate: a run goes on only with the same ones.
+    split: dict[str, list[str]] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     card: str = ""
 
@@ -79,8 +82,9 @@ def learning_rate(config: TrainingConfig, epoch: float) -> float:
 class Trainer:
     """Trains one network on ``training`` and keeps the epoch that is best on ``validation``.
 
-    The output folder gets ``last.pt`` (everything needed to go on), ``model.pt`` (the best epoch, a model file) and
-    ``log.jsonl`` (one object an epoch). Starting again in the same folder goes on after the last finished epoch.
+    The output folder gets ``last.pt`` (everything needed to go on), ``model.pt`` (the best epoch, a model file),
+    ``log.jsonl`` (one object an epoch) and ``split.json``. Starting again in the same folder goes on after the last
+    finished epoch.
     """
 
     def __init__(
@@ -104,22 +108,26 @@ class Trainer:
         self._started = time.monotonic()
 
     def run(self) -> float:
-        """Train to the last epoch; returns the best validation Dice (the last loss's negative without validation)."""
+        """Train to the last epoch; returns the best validation Dice, −1 without validation."""
         self._resume()
+        distributed.same_everywhere(self.epoch, "The processes found different checkpoints in the output folder.")
+        if distributed.rank() == 0:
+            write_json(self.output / SPLIT, self.options.split)
         wrapped = distributed.wrap(self.network)
         first, self._started = self.epoch, time.monotonic()
         while self.epoch < self.config.epochs:
             started = time.monotonic()
             loss = self._train_epoch(wrapped, first)
-            if not math.isfinite(loss):
+            # The last step may break the weights after its loss was taken.
+            if not math.isfinite(loss) or not all(bool(torch.isfinite(p).all()) for p in self.network.parameters()):
                 raise TrainingError(
                     f"The loss is no longer a number in epoch {self.epoch + 1}: the learning rate "
-                    f"({self.config.learning_rate:g}) is too high for this data. The last good epoch is kept."
+                    f"({self.config.learning_rate:g}) is too high for this data. Nothing of this epoch is kept."
                 )
             self.epoch += 1
             scores = self._validate() if self._is_validation_epoch() else None
             self._finish_epoch(loss, scores, time.monotonic() - started)
-            if self.options.should_stop and self.options.should_stop():
+            if distributed.any_of(bool(self.options.should_stop and self.options.should_stop()), self.device):
                 break
         return self.best
 
@@ -133,6 +141,8 @@ class Trainer:
         torch.manual_seed(seed + distributed.rank())
         augment = Augmenter(self.preset.augmentation, self.config.crop, generator)
         batches = self._batches(generator)
+        # From here on every process draws its own changes; the first draws those of a single process.
+        generator.manual_seed(seed + 1_000_003 * distributed.rank())
         network.train()
         total = 0.0
         for step, index in enumerate(batches):
@@ -231,7 +241,7 @@ class Trainer:
             entry = {
                 "epoch": self.epoch,
                 "loss": loss,
-                "lr": learning_rate(self.config, self.epoch),
+                "lr": self.optimiser.param_groups[0]["lr"],
                 "seconds": round(seconds, 2),
                 "val_dice": val_dice,
                 "val": scores,
@@ -259,6 +269,7 @@ class Trainer:
         state = {
             "preset": json.dumps(self.preset.to_dict(), sort_keys=True),
             "seed": self.options.seed,
+            "split": json.dumps(self.options.split, sort_keys=True),
             "epoch": self.epoch,
             "best": self.best,
             "steps_done": self.steps_done,
@@ -266,7 +277,7 @@ class Trainer:
             "averaged": self.averaged.state_dict() if self.averaged is not None else {},
             "optimiser": self.optimiser.state_dict(),
         }
-        aside = self.output / f".{CHECKPOINT}.tmp"
+        aside = self.output / f".{CHECKPOINT}.{os.getpid()}.tmp"
         torch.save(state, aside)
         os.replace(aside, self.output / CHECKPOINT)
 
@@ -278,12 +289,18 @@ class Trainer:
         try:
             state = torch.load(path, map_location=self.device, weights_only=True)
             same = state["preset"] == json.dumps(self.preset.to_dict(), sort_keys=True)
+            same_split = state["split"] == json.dumps(self.options.split, sort_keys=True)
         except Exception as error:
             raise TrainingError(f"'{path}' is damaged. Delete it to train from the start.") from error
         if not same or state["seed"] != self.options.seed:
             raise TrainingError(
                 f"'{self.output}' holds a run of another preset, number of epochs or seed. "
                 "Give another output folder, or the same settings to go on."
+            )
+        if not same_split:
+            raise TrainingError(
+                f"'{self.output}' holds a run with other training or validation patients; going on would validate on "
+                "what it was trained with. Give another output folder."
             )
         self.network.load_state_dict(state["network"])
         if self.averaged is not None:

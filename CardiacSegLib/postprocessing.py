@@ -28,7 +28,7 @@ def _largest_piece(mask: np.ndarray) -> np.ndarray:
     from scipy import ndimage
 
     kept = np.zeros(mask.shape, bool)
-    box = _bounding_box(mask)
+    (box,) = ndimage.find_objects(mask.view(np.uint8)) or (None,)
     if box is None:
         return kept
     pieces, count = ndimage.label(mask[box], np.ones((3, 3, 3), bool))
@@ -39,15 +39,6 @@ def _largest_piece(mask: np.ndarray) -> np.ndarray:
     else:
         kept[box] = mask[box]
     return kept
-
-
-def _bounding_box(mask: np.ndarray) -> tuple[slice, ...] | None:
-    if not mask.any():
-        return None
-    spans = [
-        np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis))) for axis in range(mask.ndim)
-    ]
-    return tuple(slice(int(s[0]), int(s[-1]) + 1) for s in spans)
 
 
 def labels_from_probabilities(probabilities: np.ndarray, largest_component: bool) -> np.ndarray:

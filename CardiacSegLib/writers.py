@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,40 @@ def write_cine(path: Path, study: CineStudy) -> None:
             spacing[3] = (study.times_ms[-1] - study.times_ms[0]) / (study.frames - 1) / 1000.0
             image.SetSpacing(spacing)
     _moved_into_place(path, lambda aside: sitk.WriteImage(image, str(aside), useCompression=True))
+
+
+def write_training_case(root: Path, name: str, study: CineStudy, labels: Mapping[int, LabelMap]) -> Path:
+    """Write the ED and ES frames of a study and their masks as a patient that training reads (ACDC's layout).
+
+    Args:
+        root: folder of the training set; the patient gets ``root/name``.
+        name: stem of the files.
+        study: with ED and ES.
+        labels: by frame index, at least ED and ES.
+
+    Raises:
+        CardiacSegError: ED or ES is not known or has no mask, or the patient is there already.
+    """
+    folder, phases = root / name, {"ED": study.ed, "ES": study.es}
+    if None in phases.values() or not set(phases.values()) <= set(labels):
+        raise CardiacSegError(f"'{name}' cannot be trained with: it needs ED and ES, each with a mask.")
+    if folder.exists():
+        raise CardiacSegError(f"'{folder}' is there already. Give another name, or move it away.")
+    for index in sorted({i for i in phases.values() if i is not None}):
+        stem = f"{name}_frame{study.frame_numbers[index]:02d}"
+        frame = replace(study, image=study.image[index : index + 1], frame_numbers=(), times_ms=None, ed=None, es=None)
+        write_cine(folder / f"{stem}.nii.gz", frame)
+        write_label_map(folder / f"{stem}_gt.nii.gz", labels[index])
+    facts = {
+        **{phase: study.frame_numbers[index] for phase, index in phases.items() if index is not None},
+        "Group": study.patient.group,
+        "Height": study.patient.height_cm,
+        "NbFrame": study.frames,
+        "Weight": study.patient.weight_kg,
+    }
+    lines = [f"{key}: {value}\n" for key, value in facts.items() if value is not None]
+    write_text(folder / "Info.cfg", "".join(lines))
+    return folder
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:

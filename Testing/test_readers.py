@@ -14,7 +14,7 @@ from CardiacSegLib.readers.acdc import read_acdc_folder, read_acdc_truth, read_i
 from CardiacSegLib.readers.find import find_studies
 from CardiacSegLib.readers.images import read_label_map, read_pair, stem_of
 from CardiacSegLib.study import CineStudy, Geometry, Label, LabelMap, convert_numbering
-from CardiacSegLib.writers import write_cine, write_label_map
+from CardiacSegLib.writers import write_cine, write_label_map, write_training_case
 
 
 def rotation(angles: tuple[float, float, float]) -> tuple[tuple[float, ...], ...]:
@@ -121,6 +121,21 @@ def test_a_cine_is_written_and_read_with_its_frames_times_and_grid(tmp_path, suf
     np.testing.assert_array_equal(back.image, image)
     assert back.geometry.matches(geometry) and back.name == "cine"
     np.testing.assert_allclose(back.times_ms, study.times_ms, atol=0.01)
+
+
+def test_a_case_written_for_training_is_read_as_it_was(acdc_root, tmp_path):
+    study, truths = read_acdc_folder(acdc_root / "patient090"), read_acdc_truth(acdc_root / "patient090")
+    labels = {i: truths[n] for i, n in enumerate(study.frame_numbers)}
+    folder = write_training_case(tmp_path, "case", study, labels)
+    again, back = read_acdc_folder(folder), read_acdc_truth(folder)
+    np.testing.assert_array_equal(again.image, study.image)
+    assert (again.frame_numbers, again.ed, again.es, again.patient) == ((4, 11), 0, 1, study.patient)
+    for number, truth in truths.items():
+        np.testing.assert_array_equal(back[number].data, truth.data)
+    with pytest.raises(CardiacSegError, match="there already"):
+        write_training_case(tmp_path, "case", study, labels)
+    with pytest.raises(CardiacSegError, match="needs ED and ES"):
+        write_training_case(tmp_path, "other", study, {0: labels[0]})
 
 
 def test_labels_convert_by_name_between_acdc_and_mnms(acdc_root):

@@ -27,7 +27,7 @@ from CardiacSegLib.training.presets import LIGHT, PRESETS, get_preset
 from CardiacSegLib.training.runs import TrainSettings, cross_validate, train
 from CardiacSegLib.training.splits import five_folds
 from CardiacSegLib.training.trainer import learning_rate
-from CardiacSegLib.writers import write_cine, write_label_map
+from CardiacSegLib.writers import write_training_case
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -66,21 +66,10 @@ def phantoms(tmp_path_factory) -> Path:
             frames=4, slices=5, size=(90, 90), spacing=(14.0, 3.0, 3.0), edv_ml=120.0 + 12 * number, seed=number
         )
         phantom = make_phantom(config)
-        write_acdc_patient(root, f"patient{number + 1:03d}", phantom, "A" if number % 2 else "B")
+        study = phantom.study.with_phases(phantom.ed, phantom.es)
+        study = replace(study, patient=replace(study.patient, group="A" if number % 2 else "B"))
+        write_training_case(root, f"patient{number + 1:03d}", study, dict(enumerate(phantom.labels)))
     return root
-
-
-def write_acdc_patient(root: Path, name: str, phantom, group: str) -> None:
-    study, folder = phantom.study, root / name
-    folder.mkdir(parents=True)
-    ed, es = phantom.ed + 1, phantom.es + 1
-    (folder / "Info.cfg").write_text(
-        f"ED: {ed}\nES: {es}\nGroup: {group}\nHeight: 170\nNbFrame: {study.frames}\nWeight: 70\n"
-    )
-    for index in (phantom.ed, phantom.es):
-        frame = replace(study, image=study.image[index : index + 1], frame_numbers=(), times_ms=None, ed=None, es=None)
-        write_cine(folder / f"{name}_frame{index + 1:02d}.nii.gz", frame)
-        write_label_map(folder / f"{name}_frame{index + 1:02d}_gt.nii.gz", phantom.labels[index])
 
 
 def settings(**changes) -> TrainSettings:

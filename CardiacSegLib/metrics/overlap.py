@@ -65,7 +65,7 @@ def surface_distances(a: np.ndarray, b: np.ndarray, spacing: Spacing) -> tuple[n
     Raises:
         StudyError: the shapes differ or are not 3D.
     """
-    from scipy.ndimage import distance_transform_edt
+    from scipy.ndimage import distance_transform_edt, find_objects
 
     a, b = _masks(a, b)
     if a.ndim != 3:
@@ -73,7 +73,8 @@ def surface_distances(a: np.ndarray, b: np.ndarray, spacing: Spacing) -> tuple[n
     if not (a.any() and b.any()):
         value = np.nan if a.any() or b.any() else 0.0
         return np.array([value]), np.array([value])
-    box = _bounding_box(a | b)
+    # Nothing outside of the smallest box around both changes a distance between their surfaces.
+    (box,) = find_objects((a | b).view(np.uint8))
     surface_a, surface_b = _surface(a[box]), _surface(b[box])
     to_b = distance_transform_edt(~surface_b, sampling=spacing)
     to_a = distance_transform_edt(~surface_a, sampling=spacing)
@@ -139,15 +140,6 @@ def _masks(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if a.shape != b.shape:
         raise StudyError(f"Two masks of different shapes cannot be compared: {a.shape} and {b.shape}.")
     return a, b
-
-
-def _bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
-    """Smallest box around a mask that is not empty; nothing outside it changes a distance between two surfaces."""
-    box = []
-    for axis in range(mask.ndim):
-        hit = np.flatnonzero(mask.any(axis=tuple(i for i in range(mask.ndim) if i != axis)))
-        box.append(slice(int(hit[0]), int(hit[-1]) + 1))
-    return tuple(box)
 
 
 def _surface(mask: np.ndarray) -> np.ndarray:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from CardiacSegLib.phantom import Phantom, PhantomConfig, make_phantom
+from CardiacSegLib.phantom import PhantomConfig, make_phantom
 from CardiacSegLib.readers.acdc import frame_file, is_acdc_folder, read_info
-from CardiacSegLib.study import CineStudy
 from CardiacSegLib.training.dataset import Case, find_cases
-from CardiacSegLib.writers import write_cine, write_label_map
+from CardiacSegLib.writers import write_training_case
 
 #: Slices, rows and columns of the study that speed is stated for.
 USUAL = (10, 256, 256)
@@ -62,16 +61,6 @@ def _write_phantom(root: Path, name: str, shape: tuple[int, int, int], seed: int
     spacing = (100.0 / shape[0], pixel, pixel)
     config = PhantomConfig(frames=3, ed_index=0, slices=shape[0], size=shape[1:], spacing=spacing, seed=seed)
     phantom = make_phantom(config)
-    folder = root / name
-    folder.mkdir(parents=True)
-    info = {"ED": phantom.ed + 1, "ES": phantom.es + 1, "Group": "NOR", "NbFrame": phantom.study.frames}
-    (folder / "Info.cfg").write_text("".join(f"{key}: {value}\n" for key, value in info.items()), encoding="utf-8")
-    for index in (phantom.ed, phantom.es):
-        stem = f"{name}_frame{index + 1:02d}"
-        write_cine(folder / f"{stem}.nii.gz", _one_frame(phantom, index))
-        write_label_map(folder / f"{stem}_gt.nii.gz", phantom.labels[index])
-    return folder
-
-
-def _one_frame(phantom: Phantom, index: int) -> CineStudy:
-    return replace(phantom.study, image=phantom.study.image[index : index + 1], frame_numbers=(), times_ms=None)
+    return write_training_case(
+        root, name, phantom.study.with_phases(phantom.ed, phantom.es), dict(enumerate(phantom.labels))
+    )

@@ -179,7 +179,7 @@ def test_cross_validation_takes_any_fold_alone_and_resumes(phantoms, tmp_path):
     with pytest.raises(TrainingError, match="other settings"):
         cross_validate(phantoms, tmp_path, tiny_preset(epochs=2), settings(), folds=3)
     assert main(["tables", str(tmp_path), "--output", str(tmp_path / "tables")]) == 0
-    assert "tiny-2d" in (tmp_path / "tables" / "tables.md").read_text()
+    assert "tiny-2d" in (tmp_path / "tables" / "tables.md").read_text(encoding="utf-8")
 
 
 def test_the_learning_rate_of_the_paper_falls_tenfold_every_30_epochs():

@@ -83,5 +83,8 @@ def test_installed_library_is_the_one_of_the_wheel(environment: Path, tmp_path: 
 
 
 def test_demo_runs_outside_the_checkout(environment: Path, tmp_path: Path) -> None:
-    run([str(environment / "bin" / "cardiacseg"), "demo", "--output", "demo"], tmp_path)
-    assert any((tmp_path / "demo").rglob("*"))
+    done = run([str(environment / "bin" / "cardiacseg"), "demo", "--output", "demo"], tmp_path)
+    (row,) = [line.split() for line in done.stdout.splitlines() if line.startswith("LV EF %")]
+    true, from_nifti, from_dicom = (float(value) for value in row[3:])
+    assert abs(from_nifti - true) <= 5 and abs(from_dicom - true) <= 5
+    assert (tmp_path / "demo" / "from_nifti" / "contours.png").is_file()

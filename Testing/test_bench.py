@@ -20,8 +20,10 @@ TABLES = {
     "Inference by stage": 8,
     "From a cold shell": 2,
     "Peak memory": 3,
-    "Training, steps per second": 3,
-    "A training step by part": 7,
+    "Training default-2d, steps per second": 3,
+    "A training step of default-2d by part": 7,
+    "Training paper-2d-dice-ce, steps per second": 3,
+    "A training step of paper-2d-dice-ce by part": 7,
 }
 
 

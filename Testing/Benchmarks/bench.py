@@ -64,8 +64,9 @@ def _tables(quick: bool) -> Iterator[Table]:
         yield from inference_tables(source.folder, source.words, scratch, 1 if quick else 7, warm_up=not quick)
         yield cold_table(source.folder, scratch, repeats=1 if quick else 3)
         yield memory_table(source.folder, scratch)
-        rounds, steps = (1, 2) if quick else (3, 6)
-        yield from training_tables(acdc, scratch, rounds, steps, quick)
+        for name, rounds, steps in (("default-2d", 3, 16), ("paper-2d-dice-ce", 1, 8)):
+            rounds, steps = (1, 2) if quick else (rounds, steps)
+            yield from training_tables(name, acdc, scratch / name, rounds, steps, quick)
 
 
 def _word(value: Any) -> str:

@@ -115,10 +115,13 @@ class PlainLoop:
         self.preset, self.data = preset, SliceDataset(data, preset)
         torch.manual_seed(0)
         self.network = build_network(preset.network).train()
-        self.loss = SegmentationLoss(preset.loss, preset.network.classes)
+        self.loss = SegmentationLoss(preset.loss, preset.network.classes, data.frequencies(preset.network.classes))
         config = preset.training
-        self.optimiser = torch.optim.AdamW(
-            self.network.parameters(), config.learning_rate, weight_decay=config.weight_decay
+        parameters = self.network.parameters()
+        self.optimiser: torch.optim.Optimizer = (
+            torch.optim.SGD(parameters, config.learning_rate, momentum=config.momentum)
+            if config.optimiser == "sgd"
+            else torch.optim.AdamW(parameters, config.learning_rate, weight_decay=config.weight_decay)
         )
 
     def block(self, steps: int, workers: int) -> float:
@@ -140,6 +143,7 @@ class PlainLoop:
         loss = self.loss(self.network(images), labels)
         self.optimiser.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.preset.training.gradient_clip)
+        if self.preset.training.gradient_clip > 0:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.preset.training.gradient_clip)
         self.optimiser.step()
         return loss.item()

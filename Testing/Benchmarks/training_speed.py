@@ -18,7 +18,6 @@ from CardiacSegLib.training.dataset import PackedSet, pack
 from CardiacSegLib.training.presets import get_preset
 from CardiacSegLib.training.trainer import Progress, RunOptions, Trainer
 
-PRESET = "default-2d"
 #: What a step does, in order, and what ends each part.
 PARTS = ("augmentation", "forward", "loss", "backward and clipping", "optimiser", "averaging, report")
 
@@ -61,9 +60,12 @@ class TimedTrainer:
         return sum(map(sum, self.steps[done:]))
 
 
-def training_tables(acdc: Path | None, scratch: Path, rounds: int, steps: int, quick: bool) -> list[Table]:
-    """Blocks of ``steps`` steps of the trainer and of the plain loop without and with two workers, taken in turns."""
-    preset = get_preset(PRESET)
+def training_tables(name: str, acdc: Path | None, scratch: Path, rounds: int, steps: int, quick: bool) -> list[Table]:
+    """Blocks of ``steps`` steps of the trainer and of the plain loop without and with two workers, taken in turns.
+
+    ``steps`` should be several times the four batches that two workers hold ready when the clock starts.
+    """
+    preset = get_preset(name)
     if quick:
         small = replace(preset.training, batch_size=2, crop=64)
         preset = replace(preset, preprocessing=replace(preset.preprocessing, train_size=160), training=small)
@@ -83,7 +85,7 @@ def training_tables(acdc: Path | None, scratch: Path, rounds: int, steps: int, q
     best = "plain, 0" if rates["plain, 0"] >= rates["plain, 2"] else "plain, 2"
     precision = "bfloat16" if ours.trainer.options.mixed_precision else "float32"
     speed = Table(
-        "Training, steps per second",
+        f"Training {name}, steps per second",
         ("", "steps/s", "s a step", "trainer is faster by"),
         [
             (f"trainer ({precision}, channels last, tensors)", rates["ours"], 1 / rates["ours"], None),
@@ -93,20 +95,20 @@ def training_tables(acdc: Path | None, scratch: Path, rounds: int, steps: int, q
             ),
         ],
         (2, 3, 2),
-        f"Preset {PRESET}, batches of {size} crops of {preset.training.crop}² from {words}; {rounds} blocks of {steps} "
-        "steps each, in turns.\n"
+        f"Batches of {size} of {preset.training.crop or preset.preprocessing.train_size}² pixels from {words}; "
+        f"{rounds} blocks of {steps} steps each, in turns.\n"
         "Plain: float32, NCHW, DataLoader, augmentation in numpy and scipy; same network, loss, batch, optimiser.\n"
         f"Times faster than the better plain loop: {ratio(taken[best], taken['ours']):.2f} (aim: 3 in bfloat16).",
     )
-    return [speed, _parts_table(ours.steps)]
+    return [speed, _parts_table(name, ours.steps)]
 
 
-def _parts_table(steps: list[list[float]]) -> Table:
+def _parts_table(name: str, steps: list[list[float]]) -> Table:
     medians = [1000 * statistics.median(column) for column in zip(*steps)]
-    rows = [(name, ms, 100 * ms / sum(medians)) for name, ms in zip(PARTS, medians)]
+    rows = [(part, ms, 100 * ms / sum(medians)) for part, ms in zip(PARTS, medians)]
     note = "Medians over the trainer's own steps."
     return Table(
-        "A training step by part, milliseconds",
+        f"A training step of {name} by part, milliseconds",
         ("part", "ms", "%"),
         [*rows, ("sum", sum(medians), 100.0)],
         (1, 1),

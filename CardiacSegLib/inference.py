@@ -208,7 +208,7 @@ class Segmenter:
             should_stop: asked before every frame; true ends with what is done so far.
         """
         wanted = list(range(study.frames)) if frames is None else list(dict.fromkeys(frames))
-        result = Segmentation(model=self.name, device=self.device.type, warnings=list(self._notes))
+        result = Segmentation(model=self.name)
         for done, index in enumerate(wanted):
             if should_stop and should_stop():
                 break
@@ -219,6 +219,7 @@ class Segmenter:
                 result.probabilities[index] = probabilities
             if on_progress:
                 on_progress(done + 1, len(wanted))
+        # Only now: a full GPU may have changed both on the way.
         result.device, result.warnings = self.device.type, list(self._notes)
         return result
 

@@ -142,9 +142,8 @@ class NetworkGrid:
 
         Voxels outside of the network's field are background.
         """
-        native = self._map(probabilities, forward=False)
-        native[0] = 1.0 - native[1:].sum(axis=0)
-        return native
+        structures = self._map(probabilities[1:], forward=False)
+        return np.concatenate([1.0 - structures.sum(axis=0, keepdims=True), structures])
 
     def _map(self, channels: np.ndarray, forward: bool) -> np.ndarray:
         z, y, x = self.axes

@@ -141,7 +141,7 @@ def _read(path: Path, es_path: Path | None, options: SegmentOptions) -> CineStud
     chosen = {n for n in (options.ed, options.es) if n is not None}
     if study.kind == "acdc" and not chosen <= set(study.frame_numbers) and whole_cycle_files(path):
         study = read_study(path, whole_cycle=True)
-    return _with_chosen_phases(study, options)
+    return _with_chosen_phases(study, options)  # here already: a wrong frame is told before torch is loaded
 
 
 def _with_chosen_phases(study: CineStudy, options: SegmentOptions) -> CineStudy:

@@ -99,7 +99,7 @@ def _preset(args: argparse.Namespace) -> Preset:
         "batch": args.batch_size,
         "rate": args.learning_rate,
         "slices": args.slices,
-        "": args.upsampling or None,
+        "": args.upsampling,
         "augmentation-": args.augmentation,
     }
     name = "+".join([preset.name, *(f"{key}{value}" for key, value in marks.items() if value is not None)])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from CardiacSegLib.errors import ModelError
+from CardiacSegLib.resources import resource_folders
 from CardiacSegLib.study import Label
 from CardiacSegLib.training.config import Preset
 
@@ -57,17 +58,10 @@ class TrainedModel:
 
 
 def model_folders() -> list[Path]:
-    """Where models are looked for, in order: the user's own folder, then those that came with the library.
-
-    Shipped models lie in ``CardiacSegLib/Resources/Models`` in a wheel and in Slicer's build and install trees, and
-    beside the package, in ``Resources/Models``, in a checkout.
-    """
-    package = Path(__file__).resolve().parent
-    folders = [package / "Resources" / "Models", package.parent / "Resources" / "Models"]
+    """Where models are looked for, in order: the user's own folder, then those that came with the library."""
+    folders = resource_folders("Models")
     own = os.environ.get(MODELS_VARIABLE)
-    if own:
-        folders.insert(0, Path(own))
-    return [folder for folder in folders if folder.is_dir()]
+    return [Path(own), *folders] if own and Path(own).is_dir() else folders
 
 
 def available_models() -> dict[str, Path]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 FUNCTION_FILE, PICTURE_FILE = "function.json", "contours.png"
 ProgressCallback = Callable[[int, int], None]
+StageCallback = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -59,15 +60,19 @@ def segment_path(
     *,
     es_path: Path | None = None,
     on_progress: ProgressCallback | None = None,
+    on_stage: StageCallback | None = None,
 ) -> Reading:
     """Read, segment, measure and write one study; ``function.json`` is written last.
 
     ``segmenter`` may be a function that makes one, called only once the study has been read and nothing is in the way.
+    ``on_stage`` is told what begins, in words; ``on_progress`` counts the frames of the stage that segments.
 
     Raises:
         CardiacSegError: the study cannot be read, or results are in the way.
     """
     options = options or SegmentOptions()
+    begin = on_stage or (lambda title: None)
+    begin("Reading the study")
     study = _read(path, es_path, options)
     pair = (path, es_path) if es_path is not None else None
     old = _old_results(output, study, pair)
@@ -76,7 +81,11 @@ def segment_path(
             f"'{output}' already holds results of this study ({old[0].name}). Give another folder, or --overwrite to "
             "replace them."
         )
-    reading = segment_study(study, segmenter() if callable(segmenter) else segmenter, options, on_progress)
+    begin("Loading the network")
+    loaded = segmenter() if callable(segmenter) else segmenter
+    begin("Segmenting frames")
+    reading = segment_study(study, loaded, options, on_progress)
+    begin("Writing the results")
     for file in old:  # function.json is the first to go: without it no batch takes the rest for done
         file.unlink()
     write_reading(reading, output, options, pair)
@@ -93,6 +102,8 @@ def segment_study(
         wanted: Sequence[int] = range(study.frames)
     else:
         wanted = [i for i in (study.ed, study.es) if i is not None]
+    if on_progress:
+        on_progress(0, len(wanted))
     segmentation = segmenter.segment(study, wanted, on_progress=on_progress)
     notes = list(segmentation.warnings)
     if not known and study.frames > 1:

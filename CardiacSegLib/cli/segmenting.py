@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any
 
 from CardiacSegLib import DISCLAIMER
-from CardiacSegLib.cli import FAILED, USAGE, add_debug, add_device
-from CardiacSegLib.progress import Bar
+from CardiacSegLib.cli import FAILED, USAGE, add_debug, add_device, add_progress
+from CardiacSegLib.progress import reporter
 from CardiacSegLib.workflow import SegmentOptions
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def add_commands(commands: Any) -> None:
     )
     p.add_argument("--model", metavar="NAME|FILE", default="fast", help="model (%(default)s)")
     add_device(p)
+    add_progress(p)
     add_debug(p)
     p.set_defaults(run=_demo)
 
@@ -70,6 +72,7 @@ def _add_segment_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--flips", action="store_true", help="average over mirrored inputs (slower, a little better)")
     p.add_argument("--picture", action="store_true", help="also write contours.png")
     p.add_argument("--overwrite", action="store_true", help="replace results that are already there")
+    add_progress(p)
     add_debug(p)
 
 
@@ -83,18 +86,26 @@ def _options(args: argparse.Namespace) -> SegmentOptions:
     return SegmentOptions(args.frames == "all", args.ed, args.es, args.overwrite, args.picture)
 
 
-def _segmenter(args: argparse.Namespace) -> Callable[[], Segmenter]:
-    """A maker of the segmenter, so that a wrong path or name is told before torch is loaded."""
-    from CardiacSegLib.models import find_model
+class _SegmenterMaker:
+    """Makes the segmenter when it is first needed; a wrong path or name is told at once, before torch is loaded."""
 
-    models = [find_model(name) for name in args.model or ["fast"]]
+    def __init__(self, args: argparse.Namespace) -> None:
+        from CardiacSegLib.models import find_model
 
-    def make() -> Segmenter:
+        self._models = [find_model(name) for name in args.model or ["fast"]]
+        self._args = args
+        self.made: Segmenter | None = None
+
+    def __call__(self) -> Segmenter:
         from CardiacSegLib.inference import Segmenter
 
-        return Segmenter(models, args.device, flips=args.flips)
+        self.made = Segmenter(self._models, self._args.device, flips=self._args.flips)
+        return self.made
 
-    return make
+    @property
+    def device(self) -> str | None:
+        """Kind of the device that was used last: a full GPU hands over to the CPU."""
+        return None if self.made is None else str(self.made.device.type)
 
 
 def _segment(args: argparse.Namespace) -> int:
@@ -104,14 +115,24 @@ def _segment(args: argparse.Namespace) -> int:
         print(f"cardiacseg: 'segment' takes one study, or two files; got {len(args.input)} inputs.", file=sys.stderr)
         return USAGE
     es_path = args.input[1] if len(args.input) == 2 else None
-    with Bar("Segmenting frames") as bar:
+    maker = _SegmenterMaker(args)
+    with reporter(args.progress, "Segmenting frames") as progress:
         reading = segment_path(
-            args.input[0], args.output, _segmenter(args), _options(args), es_path=es_path, on_progress=bar.update
+            args.input[0],
+            args.output,
+            maker,
+            _options(args),
+            es_path=es_path,
+            on_progress=progress.update,
+            on_stage=progress.stage,
         )
-    print(figures_text(reading.function))
     for warning in reading.function["warnings"]:
         print(f"Warning: {warning}", file=sys.stderr)
-    print(f"{len(reading.files)} files in {args.output}. {DISCLAIMER}")
+    files = [str(file) for file in reading.files]
+    progress.finish(
+        f"{figures_text(reading.function)}\n{len(files)} files in {args.output}. {DISCLAIMER}",
+        {"files": files, "function": reading.function, "device": maker.device},
+    )
     return 0
 
 
@@ -135,21 +156,26 @@ def figures_text(function: dict[str, Any]) -> str:
 def _batch(args: argparse.Namespace) -> int:
     from CardiacSegLib.cohort import run_batch, summary_table
 
-    bar = Bar("Studies")
+    progress = reporter(args.progress, "Finding studies")
 
     def on_study(number: int, total: int, outcome: Any, found: Any) -> None:
+        if number == 1 and outcome is None:
+            progress.stage("Segmenting studies")
         if outcome is not None and outcome.status == "failed":
-            bar.say(f"{outcome.name}: {outcome.reason}")
-        bar.update(number if outcome else number - 1, total, str(found.results))
+            progress.say(f"{outcome.name}: {outcome.reason}")
+        progress.update(number if outcome else number - 1, total, str(found.results))
 
-    with bar:
-        outcomes = run_batch(args.root, args.output, _segmenter(args), _options(args), on_study=on_study)
-    print(summary_table(outcomes))
+    with progress:
+        progress.stage("Finding studies")
+        outcomes = run_batch(args.root, args.output, _SegmenterMaker(args), _options(args), on_study=on_study)
+    progress.finish(summary_table(outcomes), {"outcomes": [asdict(outcome) for outcome in outcomes]})
     return FAILED if any(o.status == "failed" for o in outcomes) else 0
 
 
 def _demo(args: argparse.Namespace) -> int:
     from CardiacSegLib.demo import run_demo
 
-    print(run_demo(args.output, args.model, args.device, say=lambda line: print(line, flush=True)))
+    with reporter(args.progress, "Demo") as progress:
+        text = run_demo(args.output, args.model, args.device, say=progress.say)
+    progress.finish(text, {"text": text})
     return 0

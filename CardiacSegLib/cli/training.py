@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from CardiacSegLib.cli import add_debug, add_device
+from CardiacSegLib.cli import add_debug, add_device, add_progress
 from CardiacSegLib.errors import CardiacSegError, TrainingError
-from CardiacSegLib.progress import Bar, clock
+from CardiacSegLib.progress import Reporter, clock, reporter
 from CardiacSegLib.training.presets import AUGMENTATIONS, PRESETS, get_preset
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def _add_training_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--deterministic", action="store_true", help="repeatable to the bit on a GPU too (slower)")
     p.add_argument("--full-precision", action="store_true", help="float32 instead of bfloat16")
     p.add_argument("--cache", metavar="DIR", type=Path, help="folder for the prepared images (OUTPUT/prepared)")
+    add_progress(p)
     add_debug(p)
 
 
@@ -106,24 +108,31 @@ def _preset(args: argparse.Namespace) -> Preset:
     return replace(preset, name=name, training=training, network=network, augmentation=augmentation)
 
 
-def _settings(args: argparse.Namespace, bar: Bar) -> TrainSettings:
+#: Seconds between two updates: a bar is watched, lines are kept in a log for hours.
+_EVERY = {"bar": 0.3, "json": 2.0}
+
+
+def _settings(args: argparse.Namespace, progress: Reporter) -> TrainSettings:
     from CardiacSegLib.training.runs import TrainSettings
 
-    preparing = Bar("Preparing patients")
+    def on_stage(title: str) -> None:
+        if progress.title != title:
+            progress.stage(title)
 
     def on_pack(done: int, total: int) -> None:
-        preparing.update(done, total)
-        if done == total:
-            preparing.close()
+        on_stage("Preparing patients")
+        progress.update(done, total)
 
     def on_progress(title: str, p: Progress) -> None:
-        bar.title = f"{title} epoch {p.epoch}/{p.epochs}"
+        on_stage(title)
         dice = "—" if p.val_dice is None else f"{p.val_dice:.4f}"
-        left = "" if p.seconds_left is None else f"{clock(p.seconds_left)} left"
-        note = f"loss {p.loss:.4f}  best Dice {dice}  {left}"
-        bar.update(p.step, p.steps, note)
-        if p.step == p.steps and not bar.live:
-            bar.say(f"{bar.title} {note}")
+        left = "" if p.seconds_left is None else f"  {clock(p.seconds_left)} left"
+        note = f"epoch {p.epoch}/{p.epochs}  loss {p.loss:.4f}  best Dice {dice}{left}"
+        loss = p.loss if math.isfinite(p.loss) else None
+        facts = {"epoch": p.epoch, "epochs": p.epochs, "loss": loss, "best_dice": p.val_dice}
+        progress.update(p.step, p.steps, note, **facts, seconds_left=p.seconds_left)
+        if p.step == p.steps and not progress.live:
+            progress.say(f"{title} {note}")
 
     return TrainSettings(
         device=args.device,
@@ -138,11 +147,12 @@ def _settings(args: argparse.Namespace, bar: Bar) -> TrainSettings:
 
 def _train(args: argparse.Namespace) -> int:
     preset, validation = _preset(args), _validation(args.validate)
-    from CardiacSegLib.training.runs import train
+    with reporter(args.progress, "Training", every=_EVERY[args.progress]) as progress:
+        progress.stage("Loading PyTorch")
+        from CardiacSegLib.training.runs import train
 
-    with Bar("Training", every=0.3) as bar:
-        model = train(args.data, args.output, preset, validation, _settings(args, bar))
-    print(f"The model is {model}; its log and curves are beside it.")
+        model = train(args.data, args.output, preset, validation, _settings(args, progress))
+    progress.finish(f"The model is {model}; its log and curves are beside it.", {"model": str(model)})
     return 0
 
 
@@ -161,14 +171,16 @@ def _validation(text: str | None) -> list[str] | None:
 
 def _crossval(args: argparse.Namespace) -> int:
     preset = _preset(args)
-    from CardiacSegLib.training.runs import cross_validate
+    with reporter(args.progress, "Cross-validation", every=_EVERY[args.progress]) as progress:
+        progress.stage("Loading PyTorch")
+        from CardiacSegLib.training.runs import cross_validate
 
-    with Bar("Cross-validation", every=0.3) as bar:
-        settings = _settings(args, bar)
+        settings = _settings(args, progress)
         evaluation = cross_validate(args.data, args.output, preset, settings, folds=args.folds, only=args.fold)
     if evaluation is not None:
-        print(evaluation.to_text())
-        print(f"Figures are in {args.output / 'evaluation.json'}; 'cardiacseg tables {args.output}' makes the tables.")
+        path = args.output / "evaluation.json"
+        text = f"{evaluation.to_text()}\nFigures are in {path}; 'cardiacseg tables {args.output}' makes the tables."
+        progress.finish(text, {"evaluation": str(path)})
     return 0
 
 

@@ -66,7 +66,7 @@ def read_dicom_folder(folder: Path) -> CineStudy:
         geometry=stack.geometry,
         name=folder.resolve().name,
         times_ms=stack.times_ms,
-        patient=_patient(chosen),
+        patient=patient_facts(chosen),
         source=str(folder),
         kind="dicom",
         warnings=(*contents.sentences(), *left_out, *stack.warnings, *said),
@@ -200,7 +200,7 @@ def _decoded(name: Path, header: Header, data: Dataset) -> _Pixels:
     return _Pixels(array[0] if array.ndim == 3 else array, 1.0, 0.0)
 
 
-def _patient(headers: Sequence[Header]) -> Patient:
+def patient_facts(headers: Sequence[Header]) -> Patient:
     """Facts of the patient, where stated and plausible; the heart rate is the median over the images."""
     rate = _median(headers, lambda h: h.heart_rate_bpm, 20, 250)
     interval = _median(headers, lambda h: h.nominal_interval_ms, 240, 3000)

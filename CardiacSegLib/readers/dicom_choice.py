@@ -79,7 +79,7 @@ def find_cine(headers: Sequence[Header]) -> tuple[Candidate, list[str]]:
     others = [c for c in candidates if c is not best]
     for other in others:
         _refuse_bent(best, other)
-        if other.phases > 1 and _one_layout(best.first, other.first):
+        if other.phases > 1 and one_layout(best.first, other.first):
             _refuse_unequal(best, other)
     return best, _said_of(best, others)
 
@@ -99,7 +99,7 @@ def _turn_deg(a: Header, b: Header) -> float:
     return max(_angle_deg(a.row, b.row), _angle_deg(a.column, b.column))
 
 
-def _one_layout(a: Header, b: Header) -> bool:
+def one_layout(a: Header, b: Header) -> bool:
     """Whether both images have one matrix, pixel spacing and orientation."""
     return a.shape == b.shape and np.allclose(a.pixel, b.pixel, rtol=1e-3) and _turn_deg(a, b) <= _SAME_DIRECTION_DEG
 
@@ -111,7 +111,7 @@ def _layouts(headers: Sequence[Header]) -> list[list[Header]]:
         exact.setdefault((header.shape, header.pixel, header.row, header.column), []).append(header)
     groups: list[list[Header]] = []
     for same in exact.values():
-        group = next((g for g in groups if _one_layout(same[0], g[0])), None)
+        group = next((g for g in groups if one_layout(same[0], g[0])), None)
         if group is None:
             groups.append(list(same))
         else:
@@ -127,23 +127,23 @@ def _candidates(layout: list[Header]) -> list[Candidate]:
         series.setdefault(header.series, []).append(header)
     parts = []
     for uid, images in series.items():
-        slices = _slices(images, normal)
+        slices = slices_along_normal(images, normal)
         phases = Counter(phase_count(s) for s in slices).most_common(1)[0][0]
         parts.append(Candidate(slices, phases, {uid}))
     # The larger first, then the later: a slice that was taken again is mostly the better one.
     parts.sort(key=lambda part: (len(part.slices), _when(part.slices[0])), reverse=True)
     stacks: list[Candidate] = []
     for part in parts:
-        stack = next((s for s in stacks if s.phases == part.phases and not _same_places(s, part)), None)
+        stack = next((s for s in stacks if s.phases == part.phases and not same_places(s, part)), None)
         if stack is None:
             stacks.append(part)
         else:
-            stack.slices = _slices([h for s in stack.slices + part.slices for h in s], normal)
+            stack.slices = slices_along_normal([h for s in stack.slices + part.slices for h in s], normal)
             stack.series |= part.series
     return stacks
 
 
-def _slices(headers: Sequence[Header], normal: Vector) -> list[Slice]:
+def slices_along_normal(headers: Sequence[Header], normal: Vector) -> list[Slice]:
     """The images by position along the normal, lowest first."""
     slices: list[Slice] = []
     start = 0.0
@@ -164,7 +164,7 @@ def _when(images: Slice) -> tuple[str, float]:
     return min(h.acquired for h in images), images[0].series_number
 
 
-def _same_places(a: Candidate, b: Candidate) -> list[tuple[Slice, Slice]]:
+def same_places(a: Candidate, b: Candidate) -> list[tuple[Slice, Slice]]:
     """Pairs of slices, one of each parallel stack, that overlap by more than half."""
     normal = a.first.normal
     near = max(_SAME_POSITION_MM, _SAME_PLACE_THICKNESS * (a.first.thickness or 0.0))
@@ -191,7 +191,7 @@ def _refuse_a_tie(cines: list[Candidate]) -> None:
 
 def _refuse_bent(best: Candidate, other: Candidate) -> None:
     turn = _turn_deg(best.first, other.first)
-    if turn >= _OTHER_VIEW_DEG or _one_layout(best.first, other.first) or not best.series & other.series:
+    if turn >= _OTHER_VIEW_DEG or one_layout(best.first, other.first) or not best.series & other.series:
         return
     what = f"tilted by {turn:.1f} degrees" if turn > _SAME_DIRECTION_DEG else "of another matrix or pixel size"
     raise StudyError(
@@ -204,7 +204,7 @@ def _refuse_unequal(best: Candidate, other: Candidate) -> None:
     """Where each slice is a series, one that did not fit must be a slice taken earlier, not one that lacks phases."""
     if len(best.series) == 1:
         return
-    again = _same_places(best, other)
+    again = same_places(best, other)
     if not again:
         raise StudyError(
             f"Unequal numbers of phases: {count_of(len(best.slices), 'slice')} with {best.phases}, "
@@ -226,7 +226,7 @@ def _said_of(best: Candidate, others: list[Candidate]) -> list[str]:
         said.append(f"Left out: {count_of(single, 'image')} of one phase only (localizers, scar, maps or the like).")
     for other in (c for c in others if c.phases > 1):
         parallel = _turn_deg(best.first, other.first) <= _SAME_DIRECTION_DEG
-        if parallel and _same_places(best, other):
+        if parallel and same_places(best, other):
             said.append(
                 f"Left out: a cine of {other.words()} at places where another was taken; "
                 "the larger acquisition was used, or else the later one."

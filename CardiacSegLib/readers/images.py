@@ -90,6 +90,31 @@ def _checked_array(path: Path, image: sitk.Image) -> np.ndarray:
     return array
 
 
+def grid_doubts(geometry: Geometry) -> list[str]:
+    """What is unusual about the grid of a short-axis stack, as sentences."""
+    doubts = []
+    if geometry.spacing[0] < _MIN_SLICE_TO_PIXEL * min(geometry.spacing[1:]):
+        doubts.append(
+            f"The distance between slices ({geometry.spacing[0]:.2f} mm) is smaller than the pixels "
+            f"({geometry.spacing[2]:.2f} mm): the third axis may not be the short-axis stack's."
+        )
+    low, high = _PLAUSIBLE_PIXEL_MM
+    if not all(low <= s <= high for s in geometry.spacing[1:]):
+        doubts.append(
+            f"Pixels of {geometry.spacing[1]:.2f} x {geometry.spacing[2]:.2f} mm are unusual for cine MR: if the "
+            "spacing is wrong, so are all volumes."
+        )
+    if geometry.spacing[0] < _MIN_SLICE_MM:
+        doubts.append(
+            f"A slice distance of {geometry.spacing[0]:.2f} mm is unusual for a short-axis stack: if the spacing is "
+            "wrong, so are all volumes."
+        )
+    if geometry.shape[0] < _FEW_SLICES:
+        count = "one slice" if geometry.shape[0] == 1 else f"{geometry.shape[0]} slices"
+        doubts.append(f"The stack has only {count}: the volumes are those of a part of the heart.")
+    return doubts
+
+
 def read_image_file(path: Path) -> CineStudy:
     """A 3D file as a study of one frame, a 4D file as a cine; image ``(t, z, y, x)``, geometry in LPS.
 
@@ -104,26 +129,7 @@ def read_image_file(path: Path) -> CineStudy:
         study = CineStudy(frames, geometry, name=stem_of(path), source=str(path), kind="image")
     except StudyError as error:
         raise StudyError(f"'{path}': {error}") from error
-    warnings = []
-    if geometry.spacing[0] < _MIN_SLICE_TO_PIXEL * min(geometry.spacing[1:]):
-        warnings.append(
-            f"The distance between slices ({geometry.spacing[0]:.2f} mm) is smaller than the pixels "
-            f"({geometry.spacing[2]:.2f} mm): the third axis may not be the short-axis stack's."
-        )
-    low, high = _PLAUSIBLE_PIXEL_MM
-    if not all(low <= s <= high for s in geometry.spacing[1:]):
-        warnings.append(
-            f"Pixels of {geometry.spacing[1]:.2f} x {geometry.spacing[2]:.2f} mm are unusual for cine MR: if the "
-            "spacing is wrong, so are all volumes."
-        )
-    if geometry.spacing[0] < _MIN_SLICE_MM:
-        warnings.append(
-            f"A slice distance of {geometry.spacing[0]:.2f} mm is unusual for a short-axis stack: if the spacing is "
-            "wrong, so are all volumes."
-        )
-    if study.slices < _FEW_SLICES:
-        count = "one slice" if study.slices == 1 else f"{study.slices} slices"
-        warnings.append(f"The stack has only {count}: the volumes are those of a part of the heart.")
+    warnings = grid_doubts(geometry)
     if np.ptp(frames) == 0:
         warnings.append("The image is constant: every voxel has the same value.")
     if image.GetDimension() == 4 and image.GetSpacing()[3] > 0:

@@ -1,4 +1,7 @@
-# make demo | test | lint | bench | clean, all in one virtual environment, .venv.
+# make demo | test | test-gui | gui | lint | bench | clean, all in one virtual environment, .venv.
+#
+#   gui         the Slicer module in a window without Slicer (Testing/SlicerHost), with the phantom loaded
+#   test-gui    the tests of the Slicer module alone
 #
 #   PYTHON=python3.11        the Python that makes .venv (3.9 or later)
 #   TORCH="torch==2.13.0"    the torch to install, before everything else (default: any that the library accepts)
@@ -16,7 +19,7 @@ BIN := .venv/bin
 PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check $(PIP_OPTIONS)
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test test-gui gui screenshots lint bench clean system-libraries
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -24,8 +27,22 @@ help:
 demo: .venv/.library
 	$(BIN)/cardiacseg demo --output demo
 
-test: lint
+test: lint system-libraries
 	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+
+test-gui: .venv/.development system-libraries
+	$(BIN)/python -m pytest Testing/test_slicer_*.py $(PYTEST_OPTIONS)
+
+gui: .venv/.development
+	cd Testing && ../$(BIN)/python -m SlicerHost.gui
+
+# The pictures of the tutorial
+screenshots: .venv/.development system-libraries
+	cd Testing && ../$(BIN)/python -m SlicerHost.gui --screenshots ../Resources/Screenshots
+
+# What Qt and VTK need and pip cannot install; says the command to type
+system-libraries: .venv/.development
+	@cd Testing && ../$(BIN)/python -m SlicerHost.virtual_screen
 
 lint: .venv/.development
 	$(BIN)/ruff check

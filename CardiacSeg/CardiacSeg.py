@@ -1,33 +1,38 @@
-"""CardiacSeg in 3D Slicer: two phases or a cine sequence → segmentations and a table of ventricular function."""
+"""CardiacSeg in 3D Slicer: a short-axis cine → masks of LV, RV and myocardium, corrected by hand → function."""
 
 import importlib.util
 import logging
 import sys
 from pathlib import Path
-from typing import NamedTuple, Optional
 
-import numpy as np
 import slicer
 import vtk
 from slicer.i18n import tr as _
-from slicer.parameterNodeWrapper import parameterNodeWrapper
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
-    ScriptedLoadableModuleLogic,
     ScriptedLoadableModuleTest,
     ScriptedLoadableModuleWidget,
 )
 from slicer.util import VTKObservationMixin
 
+# Only this folder was added to Slicer's module paths: the library lies beside it.
+if importlib.util.find_spec("CardiacSegSlicer") is None:
+    sys.path.append(str(Path(__file__).resolve().parent))
 if importlib.util.find_spec("CardiacSegLib") is None:
-    # Only this folder was added to Slicer's module paths: the library lies beside it.
     sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-import CardiacSegNodes
-
 from CardiacSegLib import DISCLAIMER
-from CardiacSegLib.errors import CardiacSegError
-from CardiacSegLib.study import Label, LabelMap
+from CardiacSegSlicer import terminology, views
+from CardiacSegSlicer.logic import CardiacSegLogic
+from CardiacSegSlicer.panels.cine import CinePanel
+from CardiacSegSlicer.panels.correct import EDIT_EVENTS, CorrectPanel
+from CardiacSegSlicer.panels.phases import PhasesPanel
+from CardiacSegSlicer.panels.results import ResultsPanel
+from CardiacSegSlicer.panels.segment import SegmentPanel
+from CardiacSegSlicer.panels.train import TrainPanel
+from CardiacSegSlicer.reading import PHASES
+
+__all__ = ["CardiacSeg", "CardiacSegLogic", "CardiacSegTest", "CardiacSegWidget"]
 
 
 class CardiacSeg(ScriptedLoadableModule):
@@ -35,12 +40,13 @@ class CardiacSeg(ScriptedLoadableModule):
         ScriptedLoadableModule.__init__(self, parent)
         self.parent.title = _("CardiacSeg")
         self.parent.categories = ["Cardiac"]
-        self.parent.dependencies = []
+        self.parent.dependencies = ["Sequences", "Segmentations", "SegmentEditor", "Plots", "Tables"]
         self.parent.contributors = ["CardiacSeg contributors"]
         self.parent.helpText = (
             _(
-                "Segments left ventricle, right ventricle and myocardium on short-axis cine MR at end diastole and "
-                "end systole, and measures volumes, ejection fraction and mass."
+                "Segments left ventricle, right ventricle and myocardium on short-axis cine MR, and measures volumes, "
+                "ejection fraction and mass. Choose a cine, press Segment, correct what needs correcting, read the "
+                "figures."
             )
             + f"<p>{DISCLAIMER}</p>"
         )
@@ -48,26 +54,25 @@ class CardiacSeg(ScriptedLoadableModule):
             "Code: Apache-2.0. Network weights: CC BY-NC-SA 4.0, non-commercial research only, fitted to the ACDC "
             "data (Bernard et al., IEEE TMI 37(11):2514–2525, 2018, doi 10.1109/TMI.2018.2837502)."
         )
+        slicer.app.connect("startupCompleted()", self.onStartupCompleted)
 
-
-@parameterNodeWrapper
-class CardiacSegParameterNode:
-    """What is chosen, and what came of it last; saved with the scene."""
-
-    edVolume: Optional[slicer.vtkMRMLScalarVolumeNode] = None
-    esVolume: Optional[slicer.vtkMRMLScalarVolumeNode] = None
-    edSegmentation: Optional[slicer.vtkMRMLSegmentationNode] = None
-    esSegmentation: Optional[slicer.vtkMRMLSegmentationNode] = None
-    functionTable: Optional[slicer.vtkMRMLTableNode] = None
+    def onStartupCompleted(self):
+        """What Slicer has to know before the panel is opened: names of the segments, the layout of saved scenes."""
+        terminology.loadTerminology()
+        views.registerLayout()
 
 
 class CardiacSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """Puts the panels together: which cine is chosen, what is observed, what a closing scene stops."""
+
     def __init__(self, parent=None):
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
         self.logic = None
-        self._parameterNode = None
-        self._parameterNodeGuiTag = None
+        self.parameters = None
+        self.reading = None
+        self.panels = []
+        self._guiTag = None
 
     def setup(self):
         ScriptedLoadableModuleWidget.setup(self)
@@ -75,166 +80,193 @@ class CardiacSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.layout.addWidget(uiWidget)
         self.ui = slicer.util.childWidgetVariables(uiWidget)
         uiWidget.setMRMLScene(slicer.mrmlScene)
+        self.ui.disclaimerLabel.text = DISCLAIMER
         self.logic = CardiacSegLogic()
+        self.cinePanel = CinePanel(self)
+        self.phasesPanel = PhasesPanel(self)
+        self.segmentPanel = SegmentPanel(self)
+        self.correctPanel = CorrectPanel(self)
+        self.resultsPanel = ResultsPanel(self)
+        self.trainPanel = TrainPanel(self)
+        self.panels = [
+            self.cinePanel, self.phasesPanel, self.segmentPanel, self.correctPanel, self.resultsPanel, self.trainPanel
+        ]  # fmt: skip
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
-        self.ui.segmentButton.connect("clicked(bool)", self.onSegment)
-        self.ui.disclaimerLabel.text = DISCLAIMER
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
+        slicer.app.connect("aboutToQuit()", self.stopAll)
         self.initializeParameterNode()
 
     def cleanup(self):
+        """The widget goes; a training goes on."""
+        slicer.app.disconnect("aboutToQuit()", self.stopAll)
+        self.segmentPanel.close()
+        self.trainPanel.close()
+        self.setParameterNode(None)
         self.removeObservers()
 
     def enter(self):
         self.initializeParameterNode()
+        self.correctPanel.enter()
 
     def exit(self):
-        self.setParameterNode(None)
+        self.phasesPanel.stop()
+        self.correctPanel.exit()
+
+    def onReload(self):
+        """Reload and Test: the helpers too, which Slicer does not know of."""
+        for name in [name for name in sys.modules if name.split(".")[0] in ("CardiacSegSlicer", "CardiacSegLib")]:
+            del sys.modules[name]
+        ScriptedLoadableModuleWidget.onReload(self)
+
+    # ------------------------------------------------------------------ scene
 
     def onSceneStartClose(self, caller, event):
+        self.stopAll()
         self.setParameterNode(None)
-        self.ui.resultLabel.text = ""
 
     def onSceneEndClose(self, caller, event):
         if self.parent.isEntered:
             self.initializeParameterNode()
+            self.correctPanel.enter()
+
+    def onSceneEndImport(self, caller, event):
+        if self.parent.isEntered:
+            self.setParameterNode(None)
+            self.initializeParameterNode()
+
+    def stopAll(self):
+        """Stop what runs: segmenting, training, playing."""
+        self.phasesPanel.stop()
+        self.segmentPanel.close()
+        self.trainPanel.stopRun()
 
     def initializeParameterNode(self):
         self.setParameterNode(self.logic.getParameterNode())
 
     def setParameterNode(self, parameterNode):
-        if self._parameterNode:
-            self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
-            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.updateButton)
-        self._parameterNode = parameterNode
-        if self._parameterNode:
-            self._parameterNodeGuiTag = self._parameterNode.connectGui(self.ui)
-            self.addObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.updateButton)
-            self.updateButton()
-
-    def updateButton(self, caller=None, event=None):
-        self.ui.segmentButton.enabled = bool(self._parameterNode and self._parameterNode.edVolume)
-
-    def onSegment(self):
-        parameters = self._parameterNode
-        try:
-            with slicer.util.WaitCursor():
-                result = self.logic.segment(parameters.edVolume, parameters.esVolume)
-        except CardiacSegError as error:
-            slicer.util.errorDisplay(str(error))
+        if self.parameters is not None:
+            self.parameters.disconnectGui(self._guiTag)
+            self.removeObserver(self.parameters, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
+        self.parameters = parameterNode
+        if parameterNode is None:
+            self.setReading(None)
             return
-        except ImportError as error:
-            logging.exception("CardiacSeg")
-            said = _("A Python package is missing: {name}. Install the PyTorch extension and scikit-image.")
-            slicer.util.errorDisplay(said.format(name=error.name))
+        # Not connectGui: in Slicer before 5.12 it returns no tag, and the widgets could not be let go of.
+        self._guiTag = parameterNode.connectParametersToGui(
+            {
+                "cine": self.ui.cineSelector,
+                "esVolume": self.ui.esVolumeSelector,
+                "trainFolds": self.ui.trainFoldsSpinBox,
+                "trainEpochs": self.ui.trainEpochsSpinBox,
+            }
+        )
+        self.addObserver(parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
+        self._choose(always=True)
+
+    def onParametersModified(self, caller=None, event=None):
+        self._choose()
+
+    def _choose(self, always=False):
+        """Follow the cine that is chosen."""
+        cine, esVolume = self.parameters.cine, self.parameters.esVolume
+        now = self.reading
+        if not always and now is not None and now.node.cine is cine and now.node.esVolume is esVolume:
             return
-        parameters.edSegmentation = result.edSegmentation
-        parameters.esSegmentation = result.esSegmentation
-        parameters.functionTable = result.functionTable
-        self.ui.resultLabel.text = "\n".join((self.logic.summary(result.figures), *result.warnings))
+        if not always and now is None and cine is None:
+            return
+        self.segmentPanel.cancel()
+        self.setReading(self._readingOf(cine, esVolume))
 
+    def _readingOf(self, cine, esVolume):
+        """The reading of what is chosen; None where it cannot be read. The panel says why."""
+        self.cinePanel.showChoice(cine, esVolume)
+        if cine is None or cine.GetImageData() is None or not self.cinePanel.usable:
+            return None
+        return self.logic.reading(cine, esVolume)
 
-class CardiacSegResult(NamedTuple):
-    """Nodes and figures of one run; frames count from 1."""
+    def setReading(self, reading):
+        """Show a cine's reading, or none, in all panels."""
+        self._observe(None)
+        self.correctPanel.release()
+        self.reading = reading
+        if self.parameters is None:
+            for panel in (self.correctPanel, self.resultsPanel):
+                panel.showReading(None)
+            return
+        for panel in self.panels:
+            panel.showReading(reading)
+        self._observe(reading)
 
-    edSegmentation: slicer.vtkMRMLSegmentationNode
-    esSegmentation: slicer.vtkMRMLSegmentationNode
-    functionTable: slicer.vtkMRMLTableNode
-    figures: dict
-    edFrame: int
-    esFrame: int
-    warnings: tuple
+    # ---------------------------------------------------------------- results
 
+    def segmented(self, reading):
+        """New masks are there: show them and their figures."""
+        if self.reading is None or self.reading.node.parameterNode is not reading.node.parameterNode:
+            return  # another cine was chosen meanwhile; its figures are there when it is chosen again
+        self.setReading(reading)
+        for section in (self.ui.correctSection, self.ui.resultsSection):
+            section.collapsed = False
+        self.correctPanel.showPhase("ED")
 
-class CardiacSegLogic(ScriptedLoadableModuleLogic):
-    """Everything that the module does, without its window."""
+    def resultsChanged(self):
+        """Masks, phases or patient facts have changed: the figures follow."""
+        self.resultsPanel.refresh()
+        self.correctPanel.showCorrected()
 
-    def getParameterNode(self):
-        return CardiacSegParameterNode(super().getParameterNode())
+    def _observe(self, reading):
+        """Observe masks and volumes of one reading, of none other."""
+        for obj, event, method, *_rest in list(self.Observations):
+            if method in (self.onMasksEdited, self.onVolumeMoved):
+                self.removeObserver(obj, event, method)
+        if reading is None:
+            return
+        for volume in {reading.volume(phase) for phase in PHASES}:
+            self.addObserver(volume, slicer.vtkMRMLTransformableNode.TransformModifiedEvent, self.onVolumeMoved)
+        for node in {reading.segmentation(phase) for phase in PHASES} - {None}:
+            for event in EDIT_EVENTS:
+                # The node, not its vtkSegmentation: a cycle's proxy gets another one with every frame.
+                self.addObserver(node, event, self.onMasksEdited)
 
-    def segment(self, edVolume, esVolume=None, model="fast", device="auto", segmenter=None) -> CardiacSegResult:
-        """Segment two volumes, or the cine whose frame ``edVolume`` shows, into new nodes of its scene.
+    def onVolumeMoved(self, caller, event):
+        self.reading.followTransforms()
 
-        Args:
-            edVolume: volume at end diastole, or the proxy of a sequence when ``esVolume`` is None. Of a sequence
-                every frame is segmented, and ED and ES are the largest and the smallest LV volume.
-            esVolume: volume at end systole.
-            model, device: as ``CardiacSegLib.inference.Segmenter`` takes them.
-            segmenter: one that is loaded already, instead of ``model`` and ``device``.
+    def onMasksEdited(self, caller, event):
+        self.resultsPanel.edited()
 
-        Raises:
-            CardiacSegError: the input is no study, or the model cannot be used.
-        """
-        from CardiacSegLib.errors import StudyError
-        from CardiacSegLib.workflow import SegmentOptions, segment_study
+    # ------------------------------------------------------------------ words
 
-        study = CardiacSegNodes.studyFromNodes(edVolume, esVolume)
-        if segmenter is None:
-            from CardiacSegLib.inference import Segmenter  # loads torch
+    def ask(self, question):
+        """A question that can be answered with no."""
+        return slicer.util.confirmOkCancelDisplay(question, windowTitle=_("CardiacSeg"))
 
-            segmenter = Segmenter(model, device=device)
-        reading = segment_study(study, segmenter, SegmentOptions())
-        ed, es = reading.study.ed, reading.study.es
-        if ed is None or es is None:
-            raise StudyError("; ".join(reading.function["warnings"]) or "ED and ES could not be found.")
-        figures = {part: reading.function[part] for part in ("lv", "rv", "myo")}
-        return CardiacSegResult(
-            CardiacSegNodes.addSegmentation(reading.labels[ed], edVolume, f"{study.name} ED segmentation"),
-            CardiacSegNodes.addSegmentation(reading.labels[es], esVolume or edVolume, f"{study.name} ES segmentation"),
-            CardiacSegNodes.addFunctionTable(figures, edVolume.GetScene(), f"{study.name} function"),
-            figures,
-            study.frame_numbers[ed],
-            study.frame_numbers[es],
-            tuple(reading.function["warnings"]),
-        )
-
-    @staticmethod
-    def summary(figures) -> str:
-        """EDV, ESV and EF of both ventricles, a line each."""
-
-        def said(value):
-            return "—" if value is None else f"{value:.0f}"
-
-        return "\n".join(
-            f"{part.upper()}: EDV {said(figures[part]['edv_ml'])} mL, ESV {said(figures[part]['esv_ml'])} mL, "
-            f"EF {said(figures[part]['ef_percent'])} %"
-            for part in ("lv", "rv")
-        )
+    def fail(self, error):
+        """An error, readable."""
+        logging.info("CardiacSeg: %s", error)
+        slicer.util.errorDisplay(str(error), windowTitle=_("CardiacSeg"))
 
 
 class CardiacSegTest(ScriptedLoadableModuleTest):
-    """Self-test for "Reload and Test": nodes and figures, without a network."""
+    """Self-test for "Reload and Test": segments the phantom with the shipped model and reads its figures."""
 
     def setUp(self):
         slicer.mrmlScene.Clear()
 
     def runTest(self):
         self.setUp()
-        self.test_figuresOfKnownVolumes()
+        self.test_phantomIsReadWithinFivePoints()
 
-    def test_figuresOfKnownVolumes(self):
-        volumes = [slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name) for name in ("ED", "ES")]
-        for node in volumes:
-            node.SetSpacing(2.0, 2.0, 10.0)
-            slicer.util.updateVolumeFromArray(node, np.zeros((3, 40, 50), np.int16))
+    def test_phantomIsReadWithinFivePoints(self):
+        from CardiacSegLib.function.volumes import function_from_volumes
+        from CardiacSegLib.phantom import make_phantom
+        from CardiacSegSlicer.loading import addCine
 
-        class BoxSegmenter:
-            """LV of 16 × 16 pixels in two slices at ED, in one at ES; MYO beside it."""
-
-            name, warnings = "box", ()
-
-            def segment(self, study, frames, on_progress=None):
-                self.labels = {}
-                for frame in frames:
-                    data = np.zeros(study.geometry.shape, np.uint8)
-                    data[: 2 - frame, 8:24, 8:24] = Label.LV
-                    data[: 2 - frame, 8:24, 24:30] = Label.MYO
-                    self.labels[frame] = LabelMap(data, study.geometry)
-                return self
-
-        result = CardiacSegLogic().segment(*volumes, segmenter=BoxSegmenter())
-        self.assertAlmostEqual(result.figures["lv"]["edv_ml"], 2 * 256 * 0.04, places=3)
-        self.assertAlmostEqual(result.figures["lv"]["ef_percent"], 50.0, places=3)
-        self.assertIsNone(result.figures["rv"]["edv_ml"])
-        self.assertEqual(result.edSegmentation.GetSegmentation().GetNumberOfSegments(), 3)
-        self.assertEqual(result.functionTable.GetNumberOfRows(), 7)
+        phantom = make_phantom()
+        ed, es = ({k: float(v[i]) for k, v in phantom.volumes_ml.items()} for i in (phantom.ed, phantom.es))
+        truth = function_from_volumes(ed, es).lv.ef_percent
+        self.delayDisplay("Segmenting the phantom")
+        reading = CardiacSegLogic().segment(addCine(phantom.study, slicer.mrmlScene))
+        self.assertLess(abs(reading.function()["lv"]["ef_percent"] - truth), 5.0)
+        self.assertEqual(reading.segmentation("ED").GetSegmentation().GetNumberOfSegments(), 3)
+        self.assertEqual(reading.corrected(), {"ED": set(), "ES": set()})
+        self.delayDisplay("Test passed")

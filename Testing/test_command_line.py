@@ -302,3 +302,90 @@ def test_help_never_loads_torch():
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
     assert subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True).returncode == 0
+
+
+def json_lines(text: str) -> tuple[list[dict], dict]:
+    """Progress lines and the result of a command that ran with ``--progress json``."""
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert [set(line) for line in lines if "result" in line] == [{"result"}] and "result" in lines[-1]
+    return lines[:-1], lines[-1]["result"]
+
+
+def test_json_progress_counts_real_steps_and_ends_with_the_result(cine, tmp_path, capsys):
+    arguments = ["segment", cine, "--output", tmp_path / "o", "--frames", "all", "--progress", "json"]
+    assert run(*arguments) == 0
+    lines, result = json_lines(capsys.readouterr().out)
+    stages = list(dict.fromkeys(line["stage"] for line in lines))
+    assert stages == ["Reading the study", "Loading the network", "Segmenting frames", "Writing the results"]
+    assert all({"stage", "done", "total", "note"} <= set(line) for line in lines)
+    counted = [line["done"] for line in lines if line["total"] == 6]
+    assert counted == sorted(counted) and counted[0] == 0 and counted[-1] == 6
+    assert result["function"] == function(tmp_path / "o") and result["device"] in ("cpu", "cuda", "mps")
+    assert sorted(result["files"]) == sorted(str(p) for p in (tmp_path / "o").iterdir())
+    assert run(*arguments) == 1
+    out, err = capsys.readouterr()
+    assert "result" not in out and err.count("\n") == 1 and "--overwrite" in err
+
+
+def test_json_progress_of_a_batch_tells_every_outcome(cine, tmp_path, capsys):
+    root = tmp_path / "root"
+    root.mkdir()
+    shutil.copy(cine, root / "cine.nii.gz")
+    (root / "broken.nii.gz").write_bytes(b"\x1f\x8b broken")
+    assert run("batch", root, "--output", tmp_path / "out", "--progress", "json") == 1
+    lines, result = json_lines(capsys.readouterr().out)
+    outcomes = {outcome["name"]: outcome for outcome in result["outcomes"]}
+    assert {name: o["status"] for name, o in outcomes.items()} == {"cine": "done", "broken": "failed"}
+    assert outcomes["broken"]["reason"] and outcomes["cine"]["function"]["lv"]["edv_ml"]
+    assert [line["message"] for line in lines if "message" in line][0].startswith("broken: ")
+    assert {"stage": "Segmenting studies", "done": 2, "total": 2}.items() <= lines[-1].items()
+
+
+def test_json_progress_of_training_names_epochs_and_the_model(tmp_path, capsys):
+    from CardiacSegLib.writers import write_training_case
+
+    for number in (1, 2):
+        made = make_phantom(PhantomConfig(frames=4, slices=3, size=(64, 64), spacing=(14.0, 3.0, 3.0), seed=number))
+        study = made.study.with_phases(made.ed, made.es)
+        write_training_case(tmp_path / "data", f"p{number}", study, dict(enumerate(made.labels)))
+    options = ["--output", tmp_path / "run", "--epochs", 1, "--device", "cpu", "--progress", "json"]
+    assert run("train", tmp_path / "data", *options) == 0
+    lines, result = json_lines(capsys.readouterr().out)
+    assert [line["stage"] for line in lines[:2]] == ["Loading PyTorch", "Preparing patients"]
+    last = lines[-1]
+    assert (last["epoch"], last["epochs"], last["done"] == last["total"]) == (1, 1, True) and last["loss"] > 0
+    assert Path(result["model"]).is_file()
+
+
+def started(*arguments: object, **options) -> subprocess.Popen:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1]), "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "CardiacSegLib.cli", *(str(a) for a in arguments), "--progress", "json"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, **options)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a signal of POSIX")
+def test_sigterm_ends_a_command_as_ctrl_c_does(cine, tmp_path):
+    process = started("segment", cine, "--output", tmp_path / "o", "--frames", "all")
+    while b"Loading" not in process.stdout.readline():
+        assert process.poll() is None
+    process.terminate()
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130 and b"Stopped" in err and b"Traceback" not in err
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="ends at once on Windows, without an exit code of its own")
+def test_a_command_ends_with_its_parent_but_a_closed_input_alone_is_no_dead_parent(cine, tmp_path):
+    watching = ["--stop-with-parent", "--frames", "all"]
+    process = started("segment", cine, "--output", tmp_path / "a", *watching, stdin=subprocess.PIPE)
+    process.stdin.write(b"\n")
+    process.stdin.flush()
+    while b"Loading" not in process.stdout.readline():
+        assert process.poll() is None
+    process.stdin.close()
+    assert process.wait(timeout=20) == 130
+    process.stdout.close()
+    process.stderr.close()
+    process = started("segment", cine, "--output", tmp_path / "b", *watching, stdin=subprocess.DEVNULL)
+    process.communicate(timeout=60)
+    assert process.returncode == 0 and (tmp_path / "b" / "function.json").is_file()

@@ -42,7 +42,13 @@ def assert_listed(listed: set[str], there: set[str], where: str) -> None:
     "path",
     (
         *("README.md", "LICENSE", "CITATION.cff", "CONTRIBUTING.md", "pyproject.toml", "Makefile", ".ci/run"),
-        *("CMakeLists.txt", "CardiacSeg.s4ext", "CardiacSeg/CardiacSeg.py", "CardiacSeg/Resources/UI/CardiacSeg.ui"),
+        *(
+            "CMakeLists.txt",
+            "CardiacSeg.s4ext",
+            "CardiacSeg.json",
+            "CardiacSeg/CardiacSeg.py",
+            "CardiacSeg/Resources/UI/CardiacSeg.ui",
+        ),
         *("CardiacSeg/Resources/Icons/CardiacSeg.png", "Resources/Models/LICENSE", "Resources/Models/README.md"),
     ),
 )
@@ -64,6 +70,12 @@ def test_cmake_lists_every_file_of_the_library() -> None:
 def test_cmake_lists_every_model_file() -> None:
     there = {p.relative_to(MODELS).as_posix() for p in MODELS.rglob("*") if p.is_file()}
     assert_listed(cmake_list(LIBRARY / "CMakeLists.txt", "CardiacSegLib_MODELS"), there, "CardiacSegLib/CMakeLists.txt")
+
+
+def test_cmake_lists_every_terminology() -> None:
+    there = {p.name for p in (ROOT / "Resources" / "Terminology").iterdir()}
+    listed = cmake_list(LIBRARY / "CMakeLists.txt", "CardiacSegLib_TERMINOLOGY")
+    assert_listed(listed, there, "CardiacSegLib/CMakeLists.txt")
 
 
 def test_cmake_lists_every_file_of_the_module() -> None:
@@ -102,10 +114,24 @@ def test_every_widget_of_mrml_in_the_ui_gets_the_scene() -> None:
 def test_every_parameter_named_in_the_ui_is_one_of_the_parameter_node() -> None:
     tree = ET.parse(MODULE / "Resources" / "UI" / "CardiacSeg.ui")
     named = {p.findtext("string") for p in tree.iter("property") if p.get("name") == "SlicerParameterName"}
-    source = ast.parse((MODULE / "CardiacSeg.py").read_text(encoding="utf-8"))
+    source = ast.parse((MODULE / "CardiacSegSlicer" / "parameters.py").read_text(encoding="utf-8"))
     node = next(c for c in source.body if isinstance(c, ast.ClassDef) and c.name == "CardiacSegParameterNode")
     parameters = {a.target.id for a in node.body if isinstance(a, ast.AnnAssign) and isinstance(a.target, ast.Name)}
     assert named and named <= parameters
+
+
+def test_every_widget_in_the_ui_has_a_tool_tip() -> None:
+    tree = ET.parse(MODULE / "Resources" / "UI" / "CardiacSeg.ui")
+    widgets = [w for w in tree.iter("widget") if w.get("class") != "qMRMLWidget"]
+    bare = [w.get("name") for w in widgets if not any(p.get("name") == "toolTip" for p in w.findall("property"))]
+    assert widgets and bare == []
+
+
+def test_every_label_in_the_ui_leads_the_keyboard_to_its_widget() -> None:
+    tree = ET.parse(MODULE / "Resources" / "UI" / "CardiacSeg.ui")
+    names = {w.get("name") for w in tree.iter("widget")}
+    buddies = [p.findtext("cstring") for p in tree.iter("property") if p.get("name") == "buddy"]
+    assert buddies and set(buddies) <= names
 
 
 def test_version_is_the_same_everywhere() -> None:

@@ -1,0 +1,105 @@
+"""Masks to files: NIfTI label maps, ``.seg.nrrd`` segmentations, cases of a training set.
+
+Files lie on the volumes' own grids: a transform over a node does not enter them, as when Slicer saves a volume.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import slicer
+from slicer.i18n import tr as _
+
+from CardiacSegLib.errors import CardiacSegError
+from CardiacSegLib.study import CineStudy, LabelMap
+from CardiacSegLib.workflow import label_files
+from CardiacSegLib.writers import write_label_map, write_training_case
+from CardiacSegSlicer.sequences import sequenceOfProxy
+
+SEGMENTATION_SUFFIX = ".seg.nrrd"
+
+
+def exportLabelMaps(
+    study: CineStudy, labelsByFrame: Mapping[int, LabelMap], folder, overwrite: bool = False
+) -> list[Path]:
+    """Write label maps (by frame index, from 0) as NIfTI in ACDC's numbers, named as ``cardiacseg segment`` does.
+
+    Raises:
+        CardiacSegError: a file is there already and must not be replaced (then none is written), or cannot be written.
+    """
+    names = label_files(study, sorted(labelsByFrame))
+    paths = {index: Path(folder) / fileName(name) for index, name in names.items()}
+    _refuseExisting(paths.values(), overwrite)
+    for index, path in paths.items():
+        write_label_map(path, labelsByFrame[index])
+    return list(paths.values())
+
+
+def exportSegmentations(segmentationNodes: Iterable, folder, overwrite: bool = False) -> list[Path]:
+    """Write segmentation nodes as ``.seg.nrrd``, one file each; of a whole cycle one for each frame.
+
+    The nodes keep the files that they are saved to with the scene.
+
+    Raises:
+        CardiacSegError: a file is there already and must not be replaced (then none is written), or cannot be written.
+    """
+    nodes = {}
+    for node in segmentationNodes:
+        for stem, one in _frames(node):
+            nodes[Path(folder) / (fileName(stem) + SEGMENTATION_SUFFIX)] = one
+    _refuseExisting(nodes, overwrite)
+    for path, node in nodes.items():
+        _writeSegmentation(node, path)
+    return list(nodes)
+
+
+def addToTrainingSet(study: CineStudy, labelsByFrame: Mapping[int, LabelMap], root, name: str) -> Path:
+    """Write ED and ES with their masks (by frame index, from 0) as a patient that training reads; returns its folder.
+
+    Raises:
+        CardiacSegError: ED or ES is not known or has no mask, or the patient is there already.
+    """
+    return write_training_case(Path(root), fileName(name), study, labelsByFrame)
+
+
+def fileName(name: str) -> str:
+    """A node's name as a file can be called on every system."""
+    return re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", name).strip(" .") or "CardiacSeg"
+
+
+def _frames(segmentationNode) -> list[tuple]:
+    """File stem and node, of the proxy of a sequence those of every frame."""
+    sequence, name = sequenceOfProxy(segmentationNode), segmentationNode.GetName()
+    if sequence is None:
+        return [(name, segmentationNode)]
+    count = sequence.GetNumberOfDataNodes()
+    return [(f"{name}_frame{i + 1:02d}", sequence.GetNthDataNode(i)) for i in range(count)]
+
+
+def _refuseExisting(paths: Iterable[Path], overwrite: bool) -> None:
+    there = [path for path in paths if path.exists()]
+    if there and not overwrite:
+        raise CardiacSegError(
+            _("'{path}' is there already. Choose another folder, or move it away.").format(path=there[0])
+        )
+
+
+def _writeSegmentation(node, path: Path) -> None:
+    # A storage node of its own, and a name aside: an interrupted write leaves the old file or the new one.
+    storage, aside = slicer.vtkMRMLSegmentationStorageNode(), path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        storage.SetFileName(str(aside))
+        written = bool(storage.WriteData(node)) and aside.exists()
+        if written:
+            os.replace(aside, path)
+    except OSError:
+        written = False
+    finally:
+        if aside.exists():
+            aside.unlink()
+    if not written:
+        raise CardiacSegError(_("'{path}' cannot be written: no room, or no permission.").format(path=path))

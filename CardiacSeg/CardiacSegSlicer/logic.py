@@ -1,0 +1,226 @@
+"""What the module does, without its window: what Slicer's Python console, the panels and the tests all use."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, Callable
+
+import slicer
+from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
+
+from CardiacSegLib.errors import CardiacSegError, StudyError
+from CardiacSegSlicer import input as nodesIn
+from CardiacSegSlicer.installer import Installer
+from CardiacSegSlicer.jobs import BatchJob, SegmentJob
+from CardiacSegSlicer.parameters import CardiacSegParameterNode
+from CardiacSegSlicer.reading import Reading
+from CardiacSegSlicer.training import TrainingRun
+
+#: Called with what is being done, and the steps done and in all.
+ProgressCallback = Callable[[str, int, int], None]
+
+
+class CorrectedError(CardiacSegError):
+    """Masks that were corrected by hand stand in the way; ask, and call again with ``discardCorrections=True``."""
+
+
+class CardiacSegLogic(ScriptedLoadableModuleLogic):
+    """See the module. Frames count from 1; paths are ``str`` or ``Path``."""
+
+    def __init__(self) -> None:
+        ScriptedLoadableModuleLogic.__init__(self)
+        self.installer = Installer()
+
+    def getParameterNode(self) -> CardiacSegParameterNode:
+        """The module's own node; there is one in a scene."""
+        return CardiacSegParameterNode(super().getParameterNode())
+
+    def load(self, path):
+        """Load a 4D NIfTI or NRRD file, a folder of cine DICOM or an ACDC patient folder; returns the cine's volume.
+
+        Raises:
+            CardiacSegError: nothing there that can be read as a cine.
+        """
+        return nodesIn.loadCine(str(path))
+
+    def reading(self, cine, esVolume=None) -> Reading:
+        """What is known of a cine: masks, figures, corrections."""
+        return Reading.of(cine, esVolume)
+
+    # ---------------------------------------------------------------- segment
+
+    def segment(
+        self,
+        cine,
+        esVolume=None,
+        *,
+        ed: int | None = None,
+        es: int | None = None,
+        wholeCycle: bool = False,
+        model="fast",
+        device: str = "auto",
+        discardCorrections: bool = False,
+        onProgress: ProgressCallback | None = None,
+    ) -> Reading:
+        """Segment a cine into segmentation nodes and wait for it; the window stays alive meanwhile.
+
+        Args:
+            cine: the volume that shows a cine sequence; or the volume at end diastole, with ``esVolume``.
+            esVolume: the volume at end systole.
+            ed, es: frames; those not given are the ones known of the cine, or are found: the largest and the smallest
+                LV volume of the cycle.
+            wholeCycle: every frame, not ED and ES alone.
+            model: name or file of a model, or a list of them, whose probabilities are averaged.
+            device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+            discardCorrections: replace masks that were corrected by hand.
+            onProgress: called with a stage, steps done and steps in all.
+
+        Returns:
+            the reading: ``function()`` for the figures, ``labels("ED")`` for masks, ``node`` for the nodes.
+
+        Raises:
+            CardiacSegError: no cine, no such model, corrections in the way; the message says what to do.
+        """
+        reading = self.reading(cine, esVolume)
+        if ed:
+            reading.setFrame("ED", ed)
+        if es:
+            reading.setFrame("ES", es)
+        reading.node.wholeCycle = wholeCycle
+        job = self.startSegmenting(reading, model, device, discardCorrections)
+        job.onProgress = onProgress
+        self._wait(job)
+        self.finishSegmenting(reading, job)
+        return reading
+
+    def startSegmenting(self, reading: Reading, model="fast", device="auto", discardCorrections=False) -> SegmentJob:
+        """Start segmenting in a process of its own; poll the job, then call :meth:`finishSegmenting`."""
+        if reading.anyCorrected() and not discardCorrections:
+            raise CorrectedError("Masks of this cine were corrected by hand. Segmenting again would replace them.")
+        self.installer.ensure()
+        study = reading.study()
+        if reading.node.automaticPhases and not reading.isPair:
+            study = study.with_phases(None, None)
+        models = [model] if isinstance(model, (str, Path)) else list(model)
+        job = SegmentJob(
+            study,
+            models=[str(m) for m in models],
+            device=device,
+            wholeCycle=reading.node.wholeCycle and not reading.isPair,
+        )
+        job.start()
+        return job
+
+    def finishSegmenting(self, reading: Reading, job: SegmentJob) -> None:
+        """Put a finished job's masks into the scene.
+
+        Raises:
+            CardiacSegError: the job failed or was cancelled; the scene is as before.
+        """
+        if job.state != "done":
+            raise CardiacSegError(job.error or "Segmenting was cancelled.")
+        reading.store(job.study, job.labels, job.function, job.device)
+
+    def measure(self, cine, esVolume=None) -> dict[str, Any]:
+        """The figures of the masks as they are now, as ``function.json`` holds them (mL, %, g; frames from 1).
+
+        Raises:
+            StudyError: the cine was not segmented.
+        """
+        reading = self.reading(cine, esVolume)
+        if not reading.hasResult:
+            raise StudyError("This cine has no masks yet. Segment it first.")
+        return reading.function()
+
+    def segmentFolder(
+        self,
+        root,
+        output,
+        *,
+        wholeCycle: bool = False,
+        model="fast",
+        device: str = "auto",
+        overwrite: bool = False,
+        onProgress: ProgressCallback | None = None,
+    ) -> list[dict[str, Any]]:
+        """Segment every study below a folder, as ``cardiacseg batch`` does, and wait; nothing enters the scene.
+
+        Returns:
+            for every study its ``name``, ``status`` (done, skipped, failed), ``function`` and ``reason``.
+
+        Raises:
+            CardiacSegError: there is no study, or the model cannot be used.
+        """
+        self.installer.ensure()
+        models = [model] if isinstance(model, (str, Path)) else list(model)
+        job = BatchJob(
+            str(root),
+            str(output),
+            models=[str(m) for m in models],
+            device=device,
+            wholeCycle=wholeCycle,
+            overwrite=overwrite,
+        )
+        job.onProgress = onProgress
+        job.start()
+        self._wait(job)
+        if job.state != "done":
+            raise CardiacSegError(job.error or "Segmenting was cancelled.")
+        return job.outcomes
+
+    # ------------------------------------------------------------------ train
+
+    def train(
+        self,
+        dataFolder,
+        output,
+        preset: str = "default-2d",
+        *,
+        folds: int | None = None,
+        epochs: int | None = None,
+        device: str = "auto",
+        waitForCompletion: bool = False,
+        onProgress: Callable[[str], None] | None = None,
+    ) -> TrainingRun:
+        """Train a network, or cross-validate with ``folds``, in a process of its own; goes on where it was stopped.
+
+        Args:
+            dataFolder: folder of patient folders with frames and manual masks (ACDC's layout).
+            output: folder of the run: network, log, curves.
+            preset: recipe.
+            folds: parts of a cross-validation; None trains one network.
+            epochs: passes over the data; None is the preset's.
+            device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+            waitForCompletion: return when it has ended, the window staying alive meanwhile.
+            onProgress: called with a line of words whenever it changes, while waiting.
+
+        Raises:
+            CardiacSegError: the settings do not allow it, a run is going on there; or, when waiting, it failed.
+        """
+        self.installer.ensure()
+        run = TrainingRun(str(output))
+        run.start(str(dataFolder), preset, folds=folds, epochs=epochs, device=device)
+        said = ""
+        while waitForCompletion and run.running:
+            slicer.app.processEvents()
+            time.sleep(0.05)
+            if onProgress and run.status != said:
+                said = run.status
+                onProgress(said)
+        if waitForCompletion and run.message:
+            raise CardiacSegError(run.message)
+        return run
+
+    def crossValidate(
+        self, dataFolder, output, preset: str = "default-2d", *, folds: int = 5, **options
+    ) -> TrainingRun:
+        """k-fold cross-validation; otherwise as :meth:`train`."""
+        return self.train(dataFolder, output, preset, folds=folds, **options)
+
+    @staticmethod
+    def _wait(job) -> None:
+        while job.running:
+            job.poll()
+            slicer.app.processEvents()
+            time.sleep(0.02)

@@ -1,0 +1,302 @@
+"""Label maps → segmentation nodes and back, by phase and for the whole cycle; the hidden copy of what was automatic.
+
+A segmentation lies under the same transform as its volume, on the volume's own grid: label maps, figures and files
+are the same with the transform and without it. Its segments are always LV, RV and MYO, empty where nothing was found.
+The whole cycle is a *dense* sequence of segmentations in step with the cine: with frames left out, browsing would
+copy masks from frame to frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import numpy as np
+import slicer
+from slicer.i18n import tr as _
+
+from CardiacSegLib.errors import StudyError
+from CardiacSegLib.study import STRUCTURES, Label, LabelMap
+from CardiacSegSlicer.export import addToTrainingSet, exportLabelMaps, exportSegmentations
+from CardiacSegSlicer.segments import fillSegmentation, readLabels, writeLabels
+from CardiacSegSlicer.sequences import (
+    browserOfProxy,
+    geometryOfVolume,
+    ijkToRasMatrix,
+    sequenceOfProxy,
+)
+from CardiacSegSlicer.terminology import loadTerminology
+
+__all__ = [
+    "FRAME_ATTRIBUTE",
+    "addSegmentation",
+    "addSegmentationSequence",
+    "addToTrainingSet",
+    "automaticLabels",
+    "correctedStructures",
+    "exportLabelMaps",
+    "exportSegmentations",
+    "keepAutomatic",
+    "keepAutomaticSequence",
+    "labelsOfFrame",
+    "labelsOfSegmentation",
+    "loadTerminology",
+    "removeSegmentationSequence",
+    "replaceFrame",
+    "replaceLabels",
+    "restoreAutomatic",
+]
+
+#: Attribute of a segmentation node: number of its frame (from 1).
+FRAME_ATTRIBUTE = "CardiacSeg.Frame"
+#: Attribute of automatic copies. Slicer's Save dialog would leave out nodes that are hidden from editors.
+NOT_LISTED = ("SubjectHierarchy.ExcludeFromTree", "1")
+
+FILL_OPACITY, OUTLINE_OPACITY, OUTLINE_PX = 0.15, 1.0, 2
+WALL_OPACITY_3D = 0.4  # the cavity shows through
+
+
+# ------------------------------------------------------------------------------------------------ one phase
+
+
+def addSegmentation(labels: LabelMap, volumeNode, name: str, frameNumber: int | None = None):
+    """New segmentation node with LV, RV and MYO on the grid of a volume node, in its scene, under its transform.
+
+    Args:
+        frameNumber: number of the frame (from 1), kept as the attribute ``CardiacSeg.Frame``.
+
+    Raises:
+        StudyError: the label map lies on another grid than the volume.
+    """
+    _refuseOtherGrid(labels, volumeNode)
+    node = volumeNode.GetScene().AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+    node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
+    fillSegmentation(node, labels, volumeNode)
+    # DICOM SEG export asks for the reference by this role.
+    node.SetNodeReferenceID(node.GetReferenceImageGeometryReferenceRole(), volumeNode.GetID())
+    if frameNumber is not None:
+        node.SetAttribute(FRAME_ATTRIBUTE, str(frameNumber))
+    node.CreateDefaultDisplayNodes()
+    _style(node.GetDisplayNode())
+    return node
+
+
+def labelsOfSegmentation(segmentationNode, volumeNode) -> LabelMap:
+    """The masks as they are now, on the grid of a volume node.
+
+    Whatever grid, extent, layers or representation the segments have: they are sampled at the volume's voxel centres.
+    A voxel of several segments belongs to LV before MYO before RV. A structure without a segment is empty. The node
+    is not changed.
+
+    Raises:
+        StudyError: a transform over one of the nodes changes sizes.
+    """
+    return readLabels(segmentationNode, volumeNode, segmentationNode)
+
+
+def replaceLabels(segmentationNode, labels: LabelMap, volumeNode) -> None:
+    """Put other masks into a segmentation; segments, their IDs, display and other segments stay.
+
+    Raises:
+        StudyError: the label map lies on another grid than the volume, or a transform changes sizes.
+    """
+    _refuseOtherGrid(labels, volumeNode)
+    writeLabels(segmentationNode, labels, volumeNode, segmentationNode)
+
+
+def correctedStructures(segmentationNode, automaticNode) -> set[Label]:
+    """Structures whose voxels are no longer those of the automatic result, the node of :func:`keepAutomatic`."""
+    now, before = labelsOfSegmentation(segmentationNode, automaticNode), _arrayOf(automaticNode)
+    return {s for s in STRUCTURES if before is not None and (now.mask(s) != (before == s)).any()}
+
+
+def restoreAutomatic(segmentationNode, automaticNode, structures: Collection[Label] | None = None) -> None:
+    """Put the automatic masks back, all or those of some structures; these win over their neighbours.
+
+    Raises:
+        StudyError: the automatic result is not there any more.
+    """
+    before = _arrayOf(automaticNode)
+    if before is None:
+        raise StudyError(_("The automatic result was not saved with this scene. Segment again."))
+    now = labelsOfSegmentation(segmentationNode, automaticNode)
+    chosen = list(STRUCTURES if structures is None else structures)
+    data = np.where(np.isin(now.data, chosen), Label.BACKGROUND, now.data)
+    data = np.where(np.isin(before, chosen), before, data)
+    replaceLabels(segmentationNode, LabelMap(data, now.geometry), automaticNode)
+
+
+# ---------------------------------------------------------------------------------------------- whole cycle
+
+
+def addSegmentationSequence(labelsByFrame: Mapping[int, LabelMap], cineProxy, name: str):
+    """New sequence of segmentations in the cine's own browser; returns the node that shows the frame shown.
+
+    Every frame of the cine gets one, empty where ``labelsByFrame`` (by frame index, from 0) has none. Edits of the
+    frame shown are kept when browsing on.
+
+    Raises:
+        StudyError: the volume shows no cine, or a label map belongs to no frame or lies on another grid.
+    """
+    browser = browserOfProxy(cineProxy)
+    dense = _everyFrame(labelsByFrame, cineProxy)
+    shown = max(0, browser.GetSelectedItemNumber())
+    proxy = addSegmentation(dense[shown], cineProxy, name)
+    sequence = _addSequence(cineProxy, name, hidden=False)
+    for index, labels in enumerate(dense):
+        frame = slicer.vtkMRMLSegmentationNode()
+        frame.SetName(name)
+        fillSegmentation(frame, labels, cineProxy)
+        _setFrame(sequence, cineProxy, index, frame)
+    # In one go: told of the sequence without its proxy, the browser would make one of its own.
+    modifying = browser.StartModify()
+    browser.AddSynchronizedSequenceNode(sequence)
+    browser.AddProxyNode(proxy, sequence, False)
+    browser.SetSaveChanges(sequence, True)
+    browser.SetOverwriteProxyName(sequence, False)
+    browser.EndModify(modifying)
+    return proxy
+
+
+def removeSegmentationSequence(cycleProxy) -> None:
+    """Remove what :func:`addSegmentationSequence` made; the cine and its browser stay."""
+    browser, sequence, scene = browserOfProxy(cycleProxy), sequenceOfProxy(cycleProxy), cycleProxy.GetScene()
+    if sequence is not None:
+        browser.RemoveSynchronizedSequenceNode(sequence.GetID())
+        scene.RemoveNode(sequence)
+    if scene.IsNodePresent(cycleProxy):
+        scene.RemoveNode(cycleProxy)
+
+
+def labelsOfFrame(cycleProxy, frameIndex: int, volumeNode) -> LabelMap:
+    """The masks of one frame (index from 0) of a whole cycle, as :func:`labelsOfSegmentation`, without browsing.
+
+    Raises:
+        StudyError: there is no such frame.
+    """
+    return readLabels(_nodeOfFrame(cycleProxy, frameIndex, volumeNode), volumeNode, cycleProxy)
+
+
+def replaceFrame(cycleProxy, frameIndex: int, labels: LabelMap, volumeNode) -> None:
+    """Put other masks into one frame (index from 0) of a whole cycle, without browsing.
+
+    Raises:
+        StudyError: there is no such frame, or the label map lies on another grid.
+    """
+    _refuseOtherGrid(labels, volumeNode)
+    writeLabels(_nodeOfFrame(cycleProxy, frameIndex, volumeNode), labels, volumeNode, cycleProxy)
+
+
+def _nodeOfFrame(cycleProxy, frameIndex: int, volumeNode):
+    """The node that holds a frame: the proxy for the frame shown, which has the latest edits."""
+    browser, sequence, cine = browserOfProxy(cycleProxy), sequenceOfProxy(cycleProxy), sequenceOfProxy(volumeNode)
+    count = 0 if cine is None else cine.GetNumberOfDataNodes()
+    if sequence is not None and 0 <= frameIndex < count:
+        if browser.GetSelectedItemNumber() == frameIndex:
+            return cycleProxy
+        node = sequence.GetDataNodeAtValue(cine.GetNthIndexValue(frameIndex), True)
+        if node is not None:
+            return node
+    raise StudyError(
+        _("'{name}' has no masks of frame {frame}. Segment the whole cycle again.").format(
+            name=cycleProxy.GetName(), frame=frameIndex + 1
+        )
+    )
+
+
+def _everyFrame(labelsByFrame: Mapping[int, LabelMap], cineProxy) -> list[LabelMap]:
+    cine = sequenceOfProxy(cineProxy)
+    if cine is None:
+        raise StudyError(_("'{name}' shows no cine sequence.").format(name=cineProxy.GetName()))
+    frames = range(cine.GetNumberOfDataNodes())
+    for index, labels in labelsByFrame.items():
+        _refuseOtherGrid(labels, cineProxy)
+        if index not in frames:
+            raise StudyError(
+                _("There are masks of frame {frame}, but the cine has {count} frames.").format(
+                    frame=index + 1, count=len(frames)
+                )
+            )
+    geometry = geometryOfVolume(cineProxy)
+    empty = LabelMap(np.zeros(geometry.shape, np.uint8), geometry)
+    return [labelsByFrame.get(index, empty) for index in frames]
+
+
+def _addSequence(cineProxy, name: str, hidden: bool):
+    """New empty sequence with the cine's kind of index, so that one browser can show both."""
+    cine = sequenceOfProxy(cineProxy)
+    sequence = slicer.vtkMRMLSequenceNode()
+    sequence.SetName(name)
+    if hidden:
+        sequence.SetAttribute(*NOT_LISTED)
+    sequence.SetIndexName(cine.GetIndexName())
+    sequence.SetIndexUnit(cine.GetIndexUnit())
+    sequence.SetIndexType(cine.GetIndexType())
+    return cineProxy.GetScene().AddNode(sequence)
+
+
+def _setFrame(sequence, cineProxy, frameIndex: int, node) -> None:
+    sequence.SetDataNodeAtValue(node, sequenceOfProxy(cineProxy).GetNthIndexValue(frameIndex))
+
+
+# --------------------------------------------------------------------------------------- what was automatic
+
+
+def keepAutomatic(labels: LabelMap, volumeNode, name: str):
+    """Hidden label map volume with a copy of an automatic result, saved with the scene.
+
+    Raises:
+        StudyError: the label map lies on another grid than the volume.
+    """
+    _refuseOtherGrid(labels, volumeNode)
+    node = volumeNode.GetScene().AddNode(_automaticNode(labels, name))
+    node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
+    return node
+
+
+def keepAutomaticSequence(labelsByFrame: Mapping[int, LabelMap], cineProxy, name: str):
+    """As :func:`keepAutomatic` for a whole cycle: a hidden sequence, which no browser shows."""
+    dense = _everyFrame(labelsByFrame, cineProxy)
+    sequence = _addSequence(cineProxy, name, hidden=True)
+    for index, labels in enumerate(dense):
+        _setFrame(sequence, cineProxy, index, _automaticNode(labels, name))
+    return sequence
+
+
+def automaticLabels(automaticNode, volumeNode, frameIndex: int | None = None) -> LabelMap | None:
+    """The automatic result on the grid of its volume, of a whole cycle that of one frame (index from 0).
+
+    None where the copy is not there: hidden nodes go into an MRB file, but not into the files of a scene saved as
+    ``.mrml``.
+    """
+    if frameIndex is not None:
+        automaticNode = automaticNode.GetNthDataNode(frameIndex)
+    data, geometry = _arrayOf(automaticNode), geometryOfVolume(volumeNode)
+    return None if data is None or data.shape != geometry.shape else LabelMap(data, geometry)
+
+
+def _automaticNode(labels: LabelMap, name: str):
+    node = slicer.vtkMRMLLabelMapVolumeNode()
+    node.SetName(name)
+    node.SetAttribute(*NOT_LISTED)  # before it enters the scene, where the tree would list it
+    slicer.util.updateVolumeFromArray(node, labels.data)
+    node.SetIJKToRASMatrix(ijkToRasMatrix(labels.geometry))
+    return node
+
+
+def _arrayOf(automaticNode) -> np.ndarray | None:
+    if automaticNode is None or automaticNode.GetImageData() is None:
+        return None
+    return slicer.util.arrayFromVolume(automaticNode).copy()
+
+
+def _refuseOtherGrid(labels: LabelMap, volumeNode) -> None:
+    if not labels.geometry.matches(geometryOfVolume(volumeNode)):
+        raise StudyError(_("The label map does not lie on the grid of '{name}'.").format(name=volumeNode.GetName()))
+
+
+def _style(displayNode) -> None:
+    """In slices a light fill within a strong outline; in 3D the cavity through the wall."""
+    displayNode.SetOpacity2DFill(FILL_OPACITY)
+    displayNode.SetOpacity2DOutline(OUTLINE_OPACITY)
+    displayNode.SetSliceIntersectionThickness(OUTLINE_PX)
+    displayNode.SetSegmentOpacity3D(Label.MYO.name, WALL_OPACITY_3D)

@@ -1,0 +1,116 @@
+"""Section Correct: the Segment Editor on the masks of a phase."""
+
+from __future__ import annotations
+
+import slicer
+from slicer.i18n import tr as _
+
+from CardiacSegSlicer import views
+from CardiacSegSlicer.reading import ED, ES, PHASES
+
+UNDO_STEPS = 10
+EDITOR_TAG = "CardiacSeg"
+
+
+class CorrectPanel:
+    """See the package. The editor is made with the panel and embedded in the section."""
+
+    def __init__(self, module) -> None:
+        self.module, self.ui = module, module.ui
+        self.phase = ED
+        self.editor = slicer.qMRMLSegmentEditorWidget()
+        self.editor.setMaximumNumberOfUndoStates(UNDO_STEPS)
+        self.editor.segmentationNodeSelectorVisible = False
+        self.editor.sourceVolumeNodeSelectorVisible = False
+        self.ui.editorFrame.layout().addWidget(self.editor)
+        self.ui.showEdButton.connect("clicked(bool)", lambda _checked=False: self.showPhase(ED))
+        self.ui.showEsButton.connect("clicked(bool)", lambda _checked=False: self.showPhase(ES))
+        self.ui.restoreButton.connect("clicked(bool)", self.onRestore)
+
+    def enter(self) -> None:
+        """Give the editor its node and its keys."""
+        scene = slicer.mrmlScene
+        node = scene.GetSingletonNode(EDITOR_TAG, "vtkMRMLSegmentEditorNode")
+        if node is None:
+            node = scene.CreateNodeByClass("vtkMRMLSegmentEditorNode")
+            node.UnRegister(None)
+            node.SetSingletonTag(EDITOR_TAG)
+            node = scene.AddNode(node)
+        # The node before the scene: the editor would otherwise make one of its own.
+        self.editor.setMRMLSegmentEditorNode(node)
+        self.editor.setMRMLScene(scene)
+        self.editor.installKeyboardShortcuts()
+
+    def exit(self) -> None:
+        """Let go of keys and tools, for other modules."""
+        self.editor.setActiveEffect(None)
+        self.editor.uninstallKeyboardShortcuts()
+
+    def release(self) -> None:
+        """Let go of the masks, before a scene closes or they are removed."""
+        self.editor.setActiveEffect(None)
+        self.editor.setSegmentationNode(None)
+
+    def showReading(self, reading) -> None:
+        hasResult = reading is not None and reading.hasResult
+        self.ui.correctSection.enabled = hasResult
+        if hasResult:
+            self._edit()
+        else:
+            self.release()
+        self.showCorrected()
+
+    def showPhase(self, phase: str) -> None:
+        """Show a phase in the views and edit its masks."""
+        self.phase = phase
+        reading = self.module.reading
+        if reading is None:
+            return
+        frame = reading.maskFrame(phase)
+        if reading.isPair:
+            views.showVolume(reading.volume(phase))
+        elif frame:
+            views.showFrame(reading.node.cine, frame)
+        self._edit()
+        self.showCorrected()
+
+    def _edit(self) -> None:
+        reading = self.module.reading
+        self.ui.showEdButton.checked = self.phase == ED
+        self.ui.showEsButton.checked = self.phase == ES
+        segmentation = reading.segmentation(self.phase)
+        if self.editor.segmentationNode() is not segmentation:
+            self.editor.setSegmentationNode(segmentation)
+            self.editor.setSourceVolumeNode(reading.volume(self.phase))
+        for phase in PHASES:
+            node = reading.segmentation(phase)
+            if node is not None:
+                views.showSegmentation(node, reading.isCycle or phase == self.phase)
+
+    def showCorrected(self) -> None:
+        """Say what is edited and what was corrected."""
+        reading, words = self.module.reading, []
+        if reading is not None and reading.hasResult:
+            frame = reading.maskFrame(self.phase)
+            words.append(_("Editing {phase}, frame {frame}.").format(phase=self.phase, frame=frame))
+            for phase, structures in reading.corrected().items():
+                names = ", ".join(sorted(s.name for s in structures))
+                if names:
+                    words.append(_("Corrected by hand at {phase}: {names}.").format(phase=phase, names=names))
+        self.ui.editedLabel.text = "\n".join(words)
+        self.ui.restoreButton.enabled = len(words) > 1
+
+    def onRestore(self, _checked=False) -> None:
+        question = _("Discard the corrections at {phase} and go back to the automatic result?")
+        if self.module.ask(question.format(phase=self.phase)):
+            self.module.reading.restore(self.phase)
+            self.module.resultsChanged()
+
+
+#: Events of a vtkSegmentation after which figures may be others.
+EDIT_EVENTS = (
+    slicer.vtkSegmentation.SourceRepresentationModified,
+    slicer.vtkSegmentation.SegmentAdded,
+    slicer.vtkSegmentation.SegmentRemoved,
+    slicer.vtkSegmentation.SegmentModified,
+)

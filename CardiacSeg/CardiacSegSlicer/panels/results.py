@@ -1,0 +1,177 @@
+"""Section Results: figures of the masks as they are now, and what can be done with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from CardiacSegLib.errors import CardiacSegError
+from CardiacSegLib.writers import write_text
+from CardiacSegSlicer import charts, export, results, views
+from CardiacSegSlicer.parameters import provenanceOf
+from CardiacSegSlicer.reading import PHASES
+
+#: ms of rest after an edit before the figures are taken again.
+REST_MS = 200
+
+
+class ResultsPanel:
+    """See the package. Figures follow edits of the masks."""
+
+    def __init__(self, module) -> None:
+        self.module, self.ui = module, module.ui
+        self.rows, self.function = [], {}
+        self.timer = qt.QTimer()
+        self.timer.setSingleShot(True)
+        self.timer.setInterval(REST_MS)
+        self.timer.connect("timeout()", self.module.resultsChanged)
+        self.ui.heightSpinBox.connect("valueChanged(double)", self.onBody)
+        self.ui.weightSpinBox.connect("valueChanged(double)", self.onBody)
+        self.ui.copyButton.connect("clicked(bool)", self.onCopy)
+        self.ui.saveTableButton.connect("clicked(bool)", self.onSaveTable)
+        self.ui.saveMasksButton.connect("clicked(bool)", self.onSaveMasks)
+        self.ui.reportButton.connect("clicked(bool)", self.onReport)
+        self.ui.trainingCaseButton.connect("clicked(bool)", self.onTrainingCase)
+        self._showing = False
+
+    def edited(self) -> None:
+        """The masks were changed; the figures follow when the hand rests."""
+        self.timer.start()
+
+    def showReading(self, reading) -> None:
+        self._showing = True
+        self.ui.heightSpinBox.value = reading.node.heightCm if reading is not None else 0
+        self.ui.weightSpinBox.value = reading.node.weightKg if reading is not None else 0
+        self._showing = False
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take the figures again and show them."""
+        reading = self.module.reading
+        self.ui.resultsSection.enabled = reading is not None and reading.hasResult
+        self.rows, self.function, warnings = [], {}, []
+        if reading is not None and reading.hasResult:
+            bsa, warnings = self._bodySurfaceArea(reading)
+            self.function = reading.function()
+            self.rows = results.figureRows(self.function, reading.corrected(), bsa)
+            warnings = [*warnings, *self.function["warnings"], *self._stale(reading)]
+            self._nodes(reading)
+        self._fillTable()
+        self.ui.warningsLabel.text = "\n".join("⚠ " + w for w in warnings)
+        self.ui.warningsLabel.visible = bool(warnings)
+
+    def _bodySurfaceArea(self, reading):
+        try:
+            return reading.bodySurfaceArea(), []
+        except CardiacSegError as error:  # a height or weight that cannot be
+            return None, [str(error)]
+
+    def _stale(self, reading) -> list:
+        """Say of masks that belong to another frame than the one that is now ED or ES."""
+        sentence = _("The {phase} masks belong to frame {frame}; {phase} is now frame {now}. Segment again.")
+        frames = [(phase, reading.maskFrame(phase), reading.frame(phase)) for phase in PHASES]
+        return [sentence.format(phase=p, frame=mask, now=now) for p, mask, now in frames if mask and mask != now]
+
+    def _nodes(self, reading) -> None:
+        """The table, and of a whole cycle the chart, as nodes of the scene."""
+        node, scene = reading.node, reading.node.cine.GetScene()
+        if node.functionTable is None:
+            node.functionTable = scene.AddNewNodeByClass("vtkMRMLTableNode", f"{reading.name} function")
+        results.fillTable(node.functionTable, self.rows)
+        if reading.isCycle:
+            node.curveTable, node.curveChart = charts.timeVolumeCurve(
+                reading.labelsByFrame(), reading.study().times_ms, scene, reading.name, node.curveTable, node.curveChart
+            )
+            views.showChart(node.curveChart)
+
+    def _fillTable(self) -> None:
+        table = self.ui.resultsTable
+        titles = [_("Figure"), _("Value"), _("Indexed"), ""]
+        table.setColumnCount(len(titles))
+        table.setHorizontalHeaderLabels(titles)
+        table.setRowCount(len(self.rows))
+        for number, row in enumerate(self.rows):
+            cells = (f"{row.structure} {row.symbol}", row.valueText, row.indexedText, row.note)
+            for column, text in enumerate(cells):
+                item = qt.QTableWidgetItem(text)
+                item.setToolTip(row.figure)
+                table.setItem(number, column, item)
+        table.resizeColumnsToContents()
+        heights = sum(table.rowHeight(number) for number in range(len(self.rows)))
+        table.setFixedHeight(table.horizontalHeader().height + heights + 2 * table.frameWidth)
+
+    def onBody(self, _value=0.0) -> None:
+        if not self._showing and self.module.reading is not None:
+            self.module.reading.node.heightCm = self.ui.heightSpinBox.value
+            self.module.reading.node.weightKg = self.ui.weightSpinBox.value
+            self.refresh()
+
+    # ------------------------------------------------------------------- out
+
+    def onCopy(self, _checked=False) -> None:
+        qt.QApplication.clipboard().setText(results.asText(self.rows, self.function.get("warnings", ())))
+
+    def onSaveTable(self, _checked=False) -> None:
+        path = self._askFile(_("Save table"), ".csv", _("Table (*.csv)"))
+        if path:
+            self._write(lambda: write_text(Path(path), results.asCsv(self.rows)), path)
+
+    def onReport(self, _checked=False) -> None:
+        path = self._askFile(_("Save report"), ".html", _("Report (*.html)"))
+        if path:
+            self._write(lambda: self.writeReport(Path(path)), path)
+
+    def writeReport(self, path: Path) -> None:
+        """Write the report of the masks as they are now."""
+        from CardiacSegLib.report.reading import write_reading_report
+
+        reading = self.module.reading
+        write_reading_report(
+            path,
+            reading.study(ofMasks=True),
+            reading.labelsByFrame(),
+            self.function,
+            indexed=results.indexedFigures(self.function, self._bodySurfaceArea(reading)[0]),
+            corrected=reading.corrected(),
+            provenance=provenanceOf(reading.node),
+        )
+
+    def onSaveMasks(self, _checked=False) -> None:
+        folder = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), _("Save masks in"))
+        if folder:
+            self._write(lambda: self.saveMasks(folder), folder)
+
+    def saveMasks(self, folder: str) -> None:
+        """Write NIfTI label maps and .seg.nrrd files; what is there already stays and is an error."""
+        reading = self.module.reading
+        nodes = {reading.segmentation(phase).GetID(): reading.segmentation(phase) for phase in PHASES}
+        export.exportLabelMaps(reading.study(ofMasks=True), reading.labelsByFrame(), folder)
+        export.exportSegmentations(nodes.values(), folder)
+
+    def onTrainingCase(self, _checked=False) -> None:
+        folder = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), _("Training set"))
+        if folder:
+            self._write(lambda: self.addToTrainingSet(folder), folder)
+
+    def addToTrainingSet(self, folder: str) -> None:
+        """Write this case with its masks in the layout that training reads."""
+        reading = self.module.reading
+        labels = {reading.maskFrame(phase) - 1: reading.labels(phase) for phase in PHASES if reading.maskFrame(phase)}
+        export.addToTrainingSet(reading.study(ofMasks=True), labels, folder, reading.name)
+
+    def _askFile(self, title: str, suffix: str, kinds: str) -> str:
+        proposed = f"{self.module.reading.name}{suffix}"
+        path = qt.QFileDialog.getSaveFileName(slicer.util.mainWindow(), title, proposed, kinds)
+        return path if not path or path.endswith(suffix) else path + suffix
+
+    def _write(self, write, where: str) -> None:
+        try:
+            with slicer.util.WaitCursor():
+                write()
+        except (CardiacSegError, OSError) as error:
+            self.module.fail(error)
+            return
+        self.ui.statusLabel.text = _("Written to {where}.").format(where=where)

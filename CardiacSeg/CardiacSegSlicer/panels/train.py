@@ -1,0 +1,119 @@
+"""Section Train: a training in a process of its own, and how it goes on."""
+
+from __future__ import annotations
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from CardiacSegLib.errors import CardiacSegError
+from CardiacSegLib.training.presets import PRESETS
+from CardiacSegSlicer import charts, views
+from CardiacSegSlicer.training import TrainingRun
+
+POLL_MS = 1000
+
+
+class TrainPanel:
+    """See the package. A run is found again by its folder, also after the module was closed."""
+
+    def __init__(self, module) -> None:
+        self.module, self.ui = module, module.ui
+        self.run = None
+        self.chart = None
+        self.timer = qt.QTimer()
+        self.timer.setInterval(POLL_MS)
+        self.timer.connect("timeout()", self.onTimer)
+        for name in sorted(PRESETS):
+            self.ui.trainPresetComboBox.addItem(name, name)
+        for words, device in ((_("Automatic"), "auto"), (_("CPU"), "cpu"), (_("GPU"), "cuda"), (_("Apple GPU"), "mps")):
+            self.ui.trainDeviceComboBox.addItem(words, device)
+        self.ui.trainPresetComboBox.connect("currentIndexChanged(int)", self.onPreset)
+        self.ui.trainDataPath.connect("currentPathChanged(QString)", self.onData)
+        self.ui.trainOutputPath.connect("currentPathChanged(QString)", self.onOutput)
+        self.ui.trainStartButton.connect("clicked(bool)", self.onStart)
+        self.ui.trainStopButton.connect("clicked(bool)", self.onStop)
+
+    def showReading(self, _reading) -> None:
+        index = self.ui.trainPresetComboBox.findData(self.module.parameters.trainPreset)
+        self.ui.trainPresetComboBox.currentIndex = max(0, index)
+        self.ui.trainDataPath.currentPath = self.module.parameters.trainData
+        self.ui.trainOutputPath.currentPath = self.module.parameters.trainOutput
+        self.attach(self.module.parameters.trainOutput)
+
+    def onPreset(self, index: int) -> None:
+        if self.module.parameters is not None and index >= 0:
+            self.module.parameters.trainPreset = self.ui.trainPresetComboBox.itemData(index)
+
+    def onData(self, path: str) -> None:
+        if self.module.parameters is not None:
+            self.module.parameters.trainData = path
+
+    def onOutput(self, path: str) -> None:
+        if self.module.parameters is not None:
+            self.module.parameters.trainOutput = path
+            self.attach(path)
+
+    def attach(self, output: str) -> None:
+        """Follow the run of a folder, where there is one."""
+        if self.run is None or str(self.run.output) != output:
+            self.run = TrainingRun(output) if output else None
+        if self.run is not None and self.run.running:
+            self.timer.start()
+        self.refresh()
+
+    def onStart(self, _checked=False) -> None:
+        parameters = self.module.parameters
+        try:
+            if not parameters.trainData or not parameters.trainOutput:
+                raise CardiacSegError(_("Choose a data folder and an output folder first."))
+            self.run = self.module.logic.train(
+                parameters.trainData,
+                parameters.trainOutput,
+                parameters.trainPreset,
+                folds=parameters.trainFolds or None,
+                epochs=parameters.trainEpochs or None,
+                device=self.ui.trainDeviceComboBox.itemData(self.ui.trainDeviceComboBox.currentIndex),
+            )
+        except CardiacSegError as error:
+            self.module.fail(error)
+            return
+        self.timer.start()
+        self.refresh()
+
+    def onStop(self, _checked=False) -> None:
+        if self.run is not None:
+            self.run.stop()
+            self.refresh()
+
+    def onTimer(self) -> None:
+        if self.run is None or not self.run.running:
+            self.timer.stop()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Show status and curves; a finished network enters the model list."""
+        running = self.run is not None and self.run.running
+        self.ui.trainStartButton.enabled = not running
+        self.ui.trainStopButton.enabled = running
+        if self.run is None:
+            self.ui.trainStatusLabel.text = ""
+            return
+        self.ui.trainStatusLabel.text = self.run.message or self.run.status
+        epochs, losses, dices = self.run.curves()
+        if epochs:
+            self.chart = charts.trainingChart(slicer.mrmlScene, epochs, losses, dices, self.chart)
+            views.showChart(self.chart)
+        if self.run.modelFile:
+            self.module.segmentPanel.addModel(str(self.run.modelFile))
+
+    def close(self) -> None:
+        """The module goes, the training does not."""
+        self.timer.stop()
+
+    def stopRun(self) -> None:
+        """The scene closes: stop the training; it can go on later."""
+        if self.run is not None and self.run.running:
+            self.run.stop()
+        self.chart = None
+        self.close()

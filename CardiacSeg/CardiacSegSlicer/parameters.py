@@ -1,0 +1,107 @@
+"""What is chosen and what came of it, in nodes that are saved with the scene: one for the module, one for each cine."""
+
+import json
+from typing import Annotated, Any, Optional
+
+import slicer
+from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
+
+#: Attribute that tells a cine's node from the module's own.
+READING_ATTRIBUTE = "CardiacSeg.Reading"
+
+
+@parameterNodeWrapper
+class CardiacSegParameterNode:
+    """What is chosen in the panel.
+
+    Attributes:
+        cine: proxy volume of a cine sequence, or the volume at end diastole where ``esVolume`` is chosen.
+        esVolume: volume at end systole, where both are volumes of their own.
+        models: names or files of models, one a line; several are averaged.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+        trainData, trainOutput, trainPreset, trainFolds, trainEpochs: of the section Train; 0 folds train one network,
+            0 epochs are the preset's.
+    """
+
+    cine: Optional[slicer.vtkMRMLScalarVolumeNode] = None
+    esVolume: Optional[slicer.vtkMRMLScalarVolumeNode] = None
+    models: str = "fast"
+    device: str = "auto"
+    trainData: str = ""
+    trainOutput: str = ""
+    trainPreset: str = "default-2d"
+    trainFolds: Annotated[int, WithinRange(0, 20)] = 0
+    trainEpochs: Annotated[int, WithinRange(0, 10000)] = 0
+
+
+@parameterNodeWrapper
+class CardiacSegReadingNode:
+    """One cine and what was read from it.
+
+    Attributes:
+        cine, esVolume: as in the module's node; they say which cine this is.
+        edFrame, esFrame: 1-based; 0 is not known yet.
+        automaticPhases: ED and ES are found when segmenting.
+        wholeCycle: every frame is segmented, not ED and ES alone.
+        heightCm, weightKg: 0 is not known.
+        edSegmentation, esSegmentation: results at ED and ES.
+        cycleSegmentation: result of the whole cycle: the proxy of a sequence.
+        edAutomatic, esAutomatic, cycleAutomatic: hidden copies of what the network gave.
+        functionTable, curveTable, curveChart: the results as nodes.
+        provenance: JSON, see :func:`provenanceOf`.
+    """
+
+    cine: Optional[slicer.vtkMRMLScalarVolumeNode] = None
+    esVolume: Optional[slicer.vtkMRMLScalarVolumeNode] = None
+    edFrame: int = 0
+    esFrame: int = 0
+    automaticPhases: bool = True
+    wholeCycle: bool = False
+    heightCm: float = 0.0
+    weightKg: float = 0.0
+    edSegmentation: Optional[slicer.vtkMRMLSegmentationNode] = None
+    esSegmentation: Optional[slicer.vtkMRMLSegmentationNode] = None
+    cycleSegmentation: Optional[slicer.vtkMRMLSegmentationNode] = None
+    edAutomatic: Optional[slicer.vtkMRMLLabelMapVolumeNode] = None
+    esAutomatic: Optional[slicer.vtkMRMLLabelMapVolumeNode] = None
+    cycleAutomatic: Optional[slicer.vtkMRMLSequenceNode] = None
+    functionTable: Optional[slicer.vtkMRMLTableNode] = None
+    curveTable: Optional[slicer.vtkMRMLTableNode] = None
+    curveChart: Optional[slicer.vtkMRMLPlotChartNode] = None
+    provenance: str = ""
+
+
+def provenanceOf(reading: CardiacSegReadingNode) -> dict[str, Any]:
+    """How the masks came about: ``model``, ``device``, ``version``, ``frames`` (1-based), ``notes`` (sentences).
+
+    Empty before anything was segmented.
+    """
+    return json.loads(reading.provenance) if reading.provenance else {}
+
+
+def setProvenance(reading: CardiacSegReadingNode, values: dict[str, Any]) -> None:
+    reading.provenance = json.dumps(values, sort_keys=True)
+
+
+def readingNodes(scene) -> list:
+    """The nodes of all cines of a scene that were opened in the module."""
+    count = scene.GetNumberOfNodesByClass("vtkMRMLScriptedModuleNode")
+    nodes = [scene.GetNthNodeByClass(i, "vtkMRMLScriptedModuleNode") for i in range(count)]
+    return [node for node in nodes if node.GetAttribute(READING_ATTRIBUTE)]
+
+
+def readingOf(cine, esVolume=None) -> CardiacSegReadingNode:
+    """The node of a cine, made where there is none; a cine is told by its nodes, never by their names."""
+    scene = cine.GetScene()
+    for node in readingNodes(scene):
+        reading = CardiacSegReadingNode(node)
+        if reading.cine is cine and reading.esVolume is esVolume:
+            return reading
+    node = scene.AddNewNodeByClass("vtkMRMLScriptedModuleNode", "CardiacSeg reading")
+    node.SetModuleName("CardiacSeg")
+    node.SetHideFromEditors(True)
+    node.SetAttribute(READING_ATTRIBUTE, "1")
+    reading = CardiacSegReadingNode(node)
+    reading.cine = cine
+    reading.esVolume = esVolume
+    return reading

@@ -1,0 +1,248 @@
+"""One cine of the scene and what was read from it: masks by phase, what of them was corrected, figures.
+
+All state lies in nodes (:class:`CardiacSegSlicer.parameters.CardiacSegReadingNode`), so that it is saved with the
+scene; objects of this class can be made and thrown away at any time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from CardiacSegLib.study import STRUCTURES, CineStudy, Label, LabelMap
+from CardiacSegSlicer import input as nodesIn
+from CardiacSegSlicer import output as nodesOut
+from CardiacSegSlicer import results, views
+from CardiacSegSlicer.parameters import CardiacSegReadingNode, provenanceOf, readingOf, setProvenance
+
+ED, ES = "ED", "ES"
+PHASES = (ED, ES)
+
+
+class Reading:
+    """See the module. ``node`` is the parameter node of the cine."""
+
+    def __init__(self, node: CardiacSegReadingNode) -> None:
+        self.node = node
+
+    @classmethod
+    def of(cls, cine, esVolume=None) -> Reading:
+        """The reading of a cine; at first sight with the phases and patient facts that the cine knows."""
+        node = readingOf(cine, esVolume)
+        reading = cls(node)
+        if not node.provenance:
+            setProvenance(node, {})
+            patient = nodesIn.patientFacts(cine)
+            node.heightCm, node.weightKg = patient.height_cm or 0.0, patient.weight_kg or 0.0
+            ed, es = (1, 2) if esVolume is not None else nodesIn.knownPhases(cine)
+            if ed and es:
+                node.edFrame, node.esFrame, node.automaticPhases = ed, es, False
+        reading.followTransforms()
+        return reading
+
+    def followTransforms(self) -> None:
+        """Put the masks under the transforms of their volumes, wherever the user has moved these."""
+        for phase in PHASES:
+            segmentation = self.segmentation(phase)
+            if segmentation is not None:
+                segmentation.SetAndObserveTransformNodeID(self.volume(phase).GetTransformNodeID())
+
+    @property
+    def isPair(self) -> bool:
+        """Whether ED and ES are two volumes of their own."""
+        return self.node.esVolume is not None
+
+    @property
+    def name(self) -> str:
+        """Name for nodes and files: that of the sequence, or of the volume at end diastole."""
+        sequence = nodesIn.sequenceOfProxy(self.node.cine)
+        return (sequence or self.node.cine).GetName()
+
+    @property
+    def isCycle(self) -> bool:
+        """Whether the whole cycle was segmented."""
+        return self.node.cycleSegmentation is not None
+
+    @property
+    def hasResult(self) -> bool:
+        """Whether anything was segmented."""
+        return any(self.segmentation(phase) is not None for phase in PHASES)
+
+    def frame(self, phase: str) -> int:
+        """Frame number (from 1) of a phase; 0 where it is not known."""
+        return self.node.edFrame if phase == ED else self.node.esFrame
+
+    def setFrame(self, phase: str, number: int) -> None:
+        """Choose the frame of a phase; from then on phases are not searched for."""
+        if phase == ED:
+            self.node.edFrame = number
+        else:
+            self.node.esFrame = number
+        self.node.automaticPhases = False
+
+    def volume(self, phase: str):
+        """The volume node that shows a phase."""
+        return self.node.esVolume if self.isPair and phase == ES else self.node.cine
+
+    def study(self, ofMasks: bool = False) -> CineStudy:
+        """The study with ED and ES as chosen, or as the masks have them; frames are copies.
+
+        Raises:
+            StudyError: the nodes hold no cine.
+        """
+        ed, es = (self.maskFrame(phase) if ofMasks else self.frame(phase) for phase in PHASES)
+        pair = self.node.esVolume
+        study = nodesIn.studyFromNodes(self.node.cine, pair, *(() if pair is not None else (ed or None, es or None)))
+        facts = replace(study.patient, height_cm=self.node.heightCm or None, weight_kg=self.node.weightKg or None)
+        return replace(study, patient=facts)
+
+    # ------------------------------------------------------------------ masks
+
+    def segmentation(self, phase: str):
+        """The segmentation node of a phase; of a whole cycle always the proxy, which shows the frame shown."""
+        if self.isCycle:
+            return self.node.cycleSegmentation
+        return self.node.edSegmentation if phase == ED else self.node.esSegmentation
+
+    def maskFrame(self, phase: str) -> int:
+        """Frame number that the masks of a phase belong to; 0 where there are none.
+
+        Of ED and ES alone it stays what it was when another frame is chosen, until it is segmented.
+        """
+        node = self.segmentation(phase)
+        if node is None:
+            return 0
+        return self.frame(phase) if self.isCycle else int(node.GetAttribute(views.FRAME_ATTRIBUTE))
+
+    def labels(self, phase: str) -> LabelMap | None:
+        """The masks of a phase as they are now; None where it was not segmented."""
+        node, frame = self.segmentation(phase), self.maskFrame(phase)
+        if not frame:
+            return None
+        if self.isCycle:
+            return nodesOut.labelsOfFrame(node, frame - 1, self.node.cine)
+        return nodesOut.labelsOfSegmentation(node, self.volume(phase))
+
+    def automaticLabels(self, phase: str) -> LabelMap | None:
+        """The masks that the network gave for a phase."""
+        node, frame = self._automatic(phase), self.maskFrame(phase)
+        if node is None or not frame:
+            return None
+        return nodesOut.automaticLabels(node, self.volume(phase), frame - 1 if self.isCycle else None)
+
+    def _automatic(self, phase: str):
+        if self.isCycle:
+            return self.node.cycleAutomatic
+        return self.node.edAutomatic if phase == ED else self.node.esAutomatic
+
+    def labelsByFrame(self) -> dict[int, LabelMap]:
+        """All masks by frame index (from 0)."""
+        if self.isCycle:
+            count = nodesIn.sequenceOfProxy(self.node.cine).GetNumberOfDataNodes()
+            return {i: nodesOut.labelsOfFrame(self.node.cycleSegmentation, i, self.node.cine) for i in range(count)}
+        found = {self.maskFrame(phase) - 1: self.labels(phase) for phase in PHASES}
+        return {index: labels for index, labels in found.items() if labels is not None}
+
+    def corrected(self) -> dict[str, set[Label]]:
+        """By phase the structures whose masks are no longer what the network gave."""
+        found: dict[str, set[Label]] = {}
+        for phase in PHASES:
+            now, before = self.labels(phase), self.automaticLabels(phase)
+            if now is not None and before is not None:
+                found[phase] = {s for s in STRUCTURES if (now.mask(s) != before.mask(s)).any()}
+        return found
+
+    def anyCorrected(self) -> bool:
+        """Whether any mask, in any frame, was corrected."""
+        if not self.isCycle:
+            return any(self.corrected().values())
+        for index, now in self.labelsByFrame().items():
+            before = nodesOut.automaticLabels(self.node.cycleAutomatic, self.node.cine, index)
+            if before is None or (now.data != before.data).any():
+                return True
+        return False
+
+    def restore(self, phase: str) -> None:
+        """Back to the automatic masks of a phase."""
+        labels = self.automaticLabels(phase)
+        if labels is None:
+            return
+        if self.isCycle:
+            nodesOut.replaceFrame(self.node.cycleSegmentation, self.maskFrame(phase) - 1, labels, self.node.cine)
+        else:
+            nodesOut.replaceLabels(self.segmentation(phase), labels, self.volume(phase))
+
+    def store(self, study: CineStudy, labels: Mapping[int, LabelMap], function: dict[str, Any], device: str) -> None:
+        """Keep what the network gave: new masks in place of the former ones, ED and ES, provenance.
+
+        Args:
+            study: the study that was segmented, with the ED and ES that were found.
+            labels: by frame index.
+            function: content of ``function.json``.
+            device: as chosen.
+        """
+        self.discard()
+        node = self.node
+        if not self.isPair:
+            node.edFrame, node.esFrame = (0 if i is None else study.frame_numbers[i] for i in (study.ed, study.es))
+        if node.wholeCycle and not self.isPair:
+            node.cycleSegmentation = nodesOut.addSegmentationSequence(labels, node.cine, f"{self.name} segmentation")
+            node.cycleAutomatic = nodesOut.keepAutomaticSequence(labels, node.cine, f"{self.name} automatic")
+        else:
+            for phase in PHASES:
+                if self.frame(phase):
+                    self._storePhase(phase, labels[self.frame(phase) - 1])
+        known = set(self.function()["warnings"])
+        setProvenance(
+            node,
+            {
+                "model": function["model"],
+                "version": function["version"],
+                "device": device,
+                "frames": sorted(study.frame_numbers[i] for i in labels),
+                "notes": [w for w in function["warnings"] if w not in known],
+            },
+        )
+
+    def _storePhase(self, phase: str, labels: LabelMap) -> None:
+        volume, frame = self.volume(phase), self.frame(phase)
+        segmentation = nodesOut.addSegmentation(labels, volume, f"{self.name} {phase} segmentation", frame)
+        automatic = nodesOut.keepAutomatic(labels, volume, f"{self.name} {phase} automatic")
+        if phase == ED:
+            self.node.edSegmentation, self.node.edAutomatic = segmentation, automatic
+        else:
+            self.node.esSegmentation, self.node.esAutomatic = segmentation, automatic
+
+    def discard(self) -> None:
+        """Remove all masks; nothing else of the scene is touched."""
+        node = self.node
+        if node.cycleSegmentation is not None:
+            nodesOut.removeSegmentationSequence(node.cycleSegmentation)
+        scene = node.cine.GetScene()
+        for part in (
+            node.edSegmentation, node.esSegmentation, node.edAutomatic, node.esAutomatic, node.cycleAutomatic
+        ):  # fmt: skip
+            if part is not None:
+                scene.RemoveNode(part)
+        node.edSegmentation = node.esSegmentation = node.cycleSegmentation = None
+        node.edAutomatic = node.esAutomatic = node.cycleAutomatic = None
+
+    # ---------------------------------------------------------------- figures
+
+    def function(self) -> dict[str, Any]:
+        """The content of ``function.json`` for the masks as they are now."""
+        provenance = provenanceOf(self.node)
+        return results.figuresOf(
+            self.study(ofMasks=True),
+            self.labels(ED),
+            self.labels(ES),
+            model=provenance.get("model"),
+            notes=provenance.get("notes", ()),
+        )
+
+    def bodySurfaceArea(self) -> float | None:
+        """In m², where height and weight are known."""
+        if not (self.node.heightCm and self.node.weightKg):
+            return None
+        return results.bodySurfaceArea(self.node.heightCm, self.node.weightKg)

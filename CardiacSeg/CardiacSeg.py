@@ -23,6 +23,7 @@ if importlib.util.find_spec("CardiacSegLib") is None:
 
 from CardiacSegLib import DISCLAIMER
 from CardiacSegSlicer import terminology, views
+from CardiacSegSlicer.input import browserOfProxy
 from CardiacSegSlicer.logic import CardiacSegLogic
 from CardiacSegSlicer.panels.cine import CinePanel
 from CardiacSegSlicer.panels.correct import EDIT_EVENTS, CorrectPanel
@@ -208,6 +209,7 @@ class CardiacSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         for section in (self.ui.correctSection, self.ui.resultsSection):
             section.collapsed = False
         self.correctPanel.showPhase("ED")
+        views.centre3DView()
 
     def resultsChanged(self):
         """Masks, phases or patient facts have changed: the figures follow."""
@@ -217,12 +219,15 @@ class CardiacSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _observe(self, reading):
         """Observe masks and volumes of one reading, of none other."""
         for obj, event, method, *_rest in list(self.Observations):
-            if method in (self.onMasksEdited, self.onVolumeMoved):
+            if method in (self.onMasksEdited, self.onVolumeMoved, self.onFrameShown):
                 self.removeObserver(obj, event, method)
         if reading is None:
             return
         for volume in {reading.volume(phase) for phase in PHASES}:
             self.addObserver(volume, slicer.vtkMRMLTransformableNode.TransformModifiedEvent, self.onVolumeMoved)
+        browser = browserOfProxy(reading.node.cine)
+        if browser is not None:
+            self.addObserver(browser, vtk.vtkCommand.ModifiedEvent, self.onFrameShown)
         for node in {reading.segmentation(phase) for phase in PHASES} - {None}:
             for event in EDIT_EVENTS:
                 # The node, not its vtkSegmentation: a cycle's proxy gets another one with every frame.
@@ -230,6 +235,9 @@ class CardiacSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onVolumeMoved(self, caller, event):
         self.reading.followTransforms()
+
+    def onFrameShown(self, caller, event):
+        self.correctPanel.onFrameShown()
 
     def onMasksEdited(self, caller, event):
         self.resultsPanel.edited()

@@ -6,6 +6,7 @@ What a real Slicer alone can show (PythonQt's conversions, the editor's own effe
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from dataclasses import replace
@@ -31,6 +32,8 @@ from CardiacSegLib.writers import write_cine
 MODULE_FILE = Path(__file__).resolve().parents[1] / "CardiacSeg" / "CardiacSeg.py"
 #: s that any one piece of work may take.
 PATIENCE = 90.0
+#: Quick to segment whole.
+SMALL = PhantomConfig(frames=6, slices=5, size=(120, 104), spacing=(20.0, 2.5, 2.5))
 
 
 @pytest.fixture(scope="session")
@@ -65,7 +68,7 @@ def click(button) -> None:
 def small_cine(tmp_path_factory) -> Path:
     """A phantom of few frames: quick to segment whole."""
     path = tmp_path_factory.mktemp("cine") / "phantom.nii.gz"
-    write_cine(path, make_phantom(PhantomConfig(frames=6)).study)
+    write_cine(path, make_phantom(SMALL).study)
     return path
 
 
@@ -166,6 +169,28 @@ def _notes(module) -> str:
     return " ".join(table.item(i, 3).text() for i in range(table.rowCount))
 
 
+def test_masks_are_shown_only_over_the_frame_that_they_belong_to(host, module, small_cine):
+    load(host, module, small_cine)
+    segment(host, module)
+    reading, cine = module.reading, module.parameters.cine
+    from CardiacSegSlicer import views
+
+    def shown() -> list[bool]:
+        return [bool(reading.segmentation(phase).GetDisplayNode().GetVisibility()) for phase in ("ED", "ES")]
+
+    assert views.frameShown(cine) == reading.frame("ED") and shown() == [True, False]
+    click(module.ui.showEsButton)
+    assert views.frameShown(cine) == reading.frame("ES") and shown() == [False, True]
+    other = next(n for n in range(1, 7) if n not in (reading.frame("ED"), reading.frame("ES")))
+    views.showFrame(cine, other)
+    host.process(50)
+    assert shown() == [False, False] and "Another frame" in module.ui.editedLabel.text
+    views.showFrame(cine, reading.frame("ED"))
+    host.process(50)
+    assert shown() == [True, False]
+    assert module.correctPanel.editor.segmentationNode() is reading.segmentation("ED")
+
+
 def test_corrections_are_never_replaced_without_asking_and_can_be_taken_back(host, module, small_cine):
     load(host, module, small_cine)
     segment(host, module)
@@ -244,7 +269,7 @@ def test_closing_the_scene_in_the_middle_stops_everything(host, module, small_ci
 
 def test_two_cines_of_a_scene_do_not_mix(host, module, small_cine, tmp_path):
     other = tmp_path / "other.nii.gz"
-    write_cine(other, make_phantom(PhantomConfig(frames=4, seed=5)).study)
+    write_cine(other, make_phantom(replace(SMALL, frames=5, edv_ml=180.0)).study)
     first = load(host, module, small_cine)
     segment(host, module)
     before = module.reading.function()
@@ -390,6 +415,31 @@ def wait_quiet(host, module) -> None:
         host.process(20)
 
 
+def test_the_module_loads_without_a_main_window_and_without_torch(tmp_path):
+    import subprocess
+
+    code = (
+        "import sys, SlicerHost\n"
+        "host = SlicerHost.start()\n"
+        "host.showMainWindow(False)\n"
+        f"module = host.loadModule({str(MODULE_FILE)!r})\n"
+        "assert not module.ui.segmentButton.enabled\n"
+        "assert 'torch' not in sys.modules and 'skimage' not in sys.modules\n"
+    )
+    root = MODULE_FILE.parents[1]
+    # Only the module's own folder, as a user adds it to Slicer's module paths: the library lies beside it.
+    env = {**os.environ, "PYTHONPATH": str(root / "Testing"), "QT_QPA_PLATFORM": "offscreen"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_devices_are_found_when_the_section_is_opened(host, module):
+    module.ui.segmentSection.collapsed = False
+    wait(host, lambda: module.ui.deviceComboBox.count > 1, "The list of devices")
+    names = [module.ui.deviceComboBox.itemData(i) for i in range(module.ui.deviceComboBox.count)]
+    assert names[0] == "auto" and "cpu" in names
+
+
 # ------------------------------------------------------------------------------------------------- the whole cycle
 
 
@@ -459,7 +509,7 @@ def training_set(tmp_path_factory) -> Path:
 
     root = tmp_path_factory.mktemp("training")
     for seed in range(4):
-        phantom = make_phantom(PhantomConfig(frames=4, seed=seed))
+        phantom = make_phantom(PhantomConfig(frames=4, slices=3, size=(64, 64), spacing=(14.0, 3.0, 3.0), seed=seed))
         labels = {i: phantom.labels[i] for i in (phantom.ed, phantom.es)}
         write_training_case(root, f"case{seed}", phantom.study.with_phases(phantom.ed, phantom.es), labels)
     return root

@@ -154,27 +154,11 @@ def test_layout_has_the_short_axis_a_3d_and_a_plot_view(scene) -> None:
     ]
 
 
-def test_layout_of_before_comes_back(scene) -> None:
-    layout_node().SetViewArrangement(slicer.vtkMRMLLayoutNode.SlicerLayoutDual3DView)
-    views.showCineLayout()
-    views.showCineLayout()
-    views.restoreLayout()
-    assert layout_node().GetViewArrangement() == slicer.vtkMRMLLayoutNode.SlicerLayoutDual3DView
-
-
-def test_layout_that_the_user_chose_since_stays(scene) -> None:
-    views.showCineLayout()
-    layout_node().SetViewArrangement(slicer.vtkMRMLLayoutNode.SlicerLayoutOneUp3DView)
-    views.restoreLayout()
-    assert layout_node().GetViewArrangement() == slicer.vtkMRMLLayoutNode.SlicerLayoutOneUp3DView
-
-
 def test_without_a_main_window_nothing_is_shown_and_nothing_fails(scene, monkeypatch: pytest.MonkeyPatch) -> None:
     volume, chart = add_volume(scene), scene.AddNewNodeByClass("vtkMRMLPlotChartNode")
     monkeypatch.setattr(slicer.app, "layoutManager", lambda: None)
     views.registerLayout()
     views.showCineLayout()
-    views.restoreLayout()
     views.showVolume(volume)
     views.centre3DView()
     views.showChart(chart)
@@ -366,25 +350,6 @@ def test_empty_segmentation_can_be_shown(scene) -> None:
     node = add_segmentation(scene, add_volume(scene), "nothing found", empty=True)
     views.showSegmentation(node)
     assert node.GetDisplayNode().GetVisibility()
-
-
-def test_only_the_segmentation_of_the_phase_is_shown(scene) -> None:
-    proxy, _ = add_cine(scene, 5)
-    ed = add_segmentation(scene, proxy, "ED", frame=1)
-    es = add_segmentation(scene, proxy, "ES", frame=3)
-    cycle = add_segmentation(scene, proxy, "cycle")
-
-    def shown(*nodes) -> list[str]:
-        return [node.GetName() for node in nodes if node.GetDisplayNode().GetVisibility()]
-
-    views.showPhase(proxy, 3, [ed, es, None])
-    assert (views.frameShown(proxy), shown(ed, es)) == (3, ["ES"])
-    views.showPhase(proxy, 1, [ed, es, cycle])
-    assert (views.frameShown(proxy), shown(ed, es, cycle)) == (1, ["ED"])
-    views.showPhase(proxy, 2, [ed, es])
-    assert shown(ed, es) == []
-    views.showPhase(proxy, 2, [ed, es, cycle])
-    assert shown(ed, es, cycle) == ["cycle"]
 
 
 def test_chart_is_shown_in_the_layout_that_is_there(scene) -> None:

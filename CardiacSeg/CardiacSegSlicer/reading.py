@@ -13,7 +13,7 @@ from typing import Any
 from CardiacSegLib.study import STRUCTURES, CineStudy, Label, LabelMap
 from CardiacSegSlicer import input as nodesIn
 from CardiacSegSlicer import output as nodesOut
-from CardiacSegSlicer import results, views
+from CardiacSegSlicer import results
 from CardiacSegSlicer.parameters import CardiacSegReadingNode, provenanceOf, readingOf, setProvenance
 
 ED, ES = "ED", "ES"
@@ -113,7 +113,7 @@ class Reading:
         node = self.segmentation(phase)
         if node is None:
             return 0
-        return self.frame(phase) if self.isCycle else int(node.GetAttribute(views.FRAME_ATTRIBUTE))
+        return self.frame(phase) if self.isCycle else int(node.GetAttribute(nodesOut.FRAME_ATTRIBUTE))
 
     def labels(self, phase: str) -> LabelMap | None:
         """The masks of a phase as they are now; None where it was not segmented."""

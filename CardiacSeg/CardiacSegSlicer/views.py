@@ -5,12 +5,11 @@ Without a main window there are no views: everything about them then does nothin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import slicer
 
-from CardiacSegSlicer.output import FRAME_ATTRIBUTE
 from CardiacSegSlicer.sequences import browserOfProxy
 
 #: Far from the numbers of Slicer's own layouts, which end at 100, and from those that other modules commonly take.
@@ -44,9 +43,6 @@ CINE_LAYOUT_XML = f"""
 </layout>
 """
 
-#: Attribute of the layout node: which layout the user had before.
-FORMER_LAYOUT_ATTRIBUTE = "CardiacSeg.FormerLayout"
-
 
 def registerLayout() -> None:
     """Make the layout known, at start-up already: a saved scene may ask for it before the module was opened."""
@@ -56,23 +52,12 @@ def registerLayout() -> None:
 
 
 def showCineLayout() -> None:
-    """Short axis on the left, 3D over the chart on the right; the user's layout is kept for :func:`restoreLayout`."""
+    """Short axis on the left, 3D over the chart on the right."""
     node = _layoutNode()
     if node is None or node.GetViewArrangement() == CINE_LAYOUT:
         return
     registerLayout()
-    node.SetAttribute(FORMER_LAYOUT_ATTRIBUTE, str(node.GetViewArrangement()))
     node.SetViewArrangement(CINE_LAYOUT)
-
-
-def restoreLayout() -> None:
-    """The layout from before :func:`showCineLayout`, unless the user has chosen another one since."""
-    node = _layoutNode()
-    if node is None or node.GetViewArrangement() != CINE_LAYOUT:
-        return
-    former = node.GetAttribute(FORMER_LAYOUT_ATTRIBUTE)
-    layout = int(former) if former else slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView
-    node.SetViewArrangement(layout)
 
 
 def shortAxisOrientation(volumeNode) -> np.ndarray:
@@ -152,24 +137,6 @@ def centre3DView() -> None:
     view.resetFocalPoint()
     # The direction of view is the user's: rotation no, translation and distance yes
     view.resetCamera(False, True, True)
-
-
-def showPhase(proxy, frame: int, segmentationNodes: Iterable) -> None:
-    """The cine at a frame, and of its segmentations only what belongs to it.
-
-    Args:
-        proxy: the volume that shows the cine; a plain volume stays as it is.
-        frame: 1-based.
-        segmentationNodes: those of the cine, None left out: of single phases (they name their frame in the
-            attribute ``CardiacSeg.Frame``) and of the whole cycle (no such attribute; it follows the cine by itself
-            and gives way to one of the phase).
-    """
-    showFrame(proxy, frame)
-    nodes = [node for node in segmentationNodes if node is not None]
-    ofFrame = [node for node in nodes if node.GetAttribute(FRAME_ATTRIBUTE) == str(frame)]
-    shown = ofFrame[:1] or [node for node in nodes if node.GetAttribute(FRAME_ATTRIBUTE) is None][:1]
-    for node in nodes:
-        showSegmentation(node, any(node is one for one in shown))
 
 
 def frameShown(proxy) -> int | None:

@@ -18,6 +18,7 @@ class CorrectPanel:
     def __init__(self, module) -> None:
         self.module, self.ui = module, module.ui
         self.phase = ED
+        self._frame = None
         self.editor = slicer.qMRMLSegmentEditorWidget()
         self.editor.setMaximumNumberOfUndoStates(UNDO_STEPS)
         self.editor.segmentationNodeSelectorVisible = False
@@ -66,16 +67,30 @@ class CorrectPanel:
         reading = self.module.reading
         if reading is None:
             return
-        frame = reading.maskFrame(phase)
         if reading.isPair:
             views.showVolume(reading.volume(phase))
-        elif frame:
-            views.showFrame(reading.node.cine, frame)
+        elif reading.maskFrame(phase):
+            views.showFrame(reading.node.cine, reading.maskFrame(phase))
+        self._edit()
+        self.showCorrected()
+
+    def onFrameShown(self) -> None:
+        """The cine was moved: only masks of the frame shown are shown, and edited."""
+        reading = self.module.reading
+        if reading is None or not reading.hasResult or reading.isPair:
+            return
+        frame = views.frameShown(reading.node.cine)
+        if frame == self._frame:
+            return
+        for phase in PHASES:
+            if reading.maskFrame(phase) == frame:
+                self.phase = phase
         self._edit()
         self.showCorrected()
 
     def _edit(self) -> None:
         reading = self.module.reading
+        self._frame = None if reading.isPair else views.frameShown(reading.node.cine)
         self.ui.showEdButton.checked = self.phase == ED
         self.ui.showEsButton.checked = self.phase == ES
         segmentation = reading.segmentation(self.phase)
@@ -85,14 +100,27 @@ class CorrectPanel:
         for phase in PHASES:
             node = reading.segmentation(phase)
             if node is not None:
-                views.showSegmentation(node, reading.isCycle or phase == self.phase)
+                views.showSegmentation(node, reading.isCycle or self._isShown(phase))
+
+    def _isShown(self, phase: str) -> bool:
+        """Whether the views show the frame that the masks of a phase belong to."""
+        reading = self.module.reading
+        return phase == self.phase if reading.isPair else reading.maskFrame(phase) == self._frame
+
+    def _editedText(self) -> str:
+        reading = self.module.reading
+        if reading.isCycle:
+            return _("Editing the frame shown, {frame}.").format(frame=self._frame)
+        text = _("Editing {phase}, frame {frame}.").format(phase=self.phase, frame=reading.maskFrame(self.phase))
+        if not self._isShown(self.phase):
+            text += " " + _("Another frame is shown: press ED or ES.")
+        return text
 
     def showCorrected(self) -> None:
         """Say what is edited and what was corrected."""
         reading, words = self.module.reading, []
         if reading is not None and reading.hasResult:
-            frame = reading.maskFrame(self.phase)
-            words.append(_("Editing {phase}, frame {frame}.").format(phase=self.phase, frame=frame))
+            words.append(self._editedText())
             for phase, structures in reading.corrected().items():
                 names = ", ".join(sorted(s.name for s in structures))
                 if names:

@@ -5,6 +5,7 @@ import logging
 import sys
 from pathlib import Path
 
+import qt
 import slicer
 import vtk
 from slicer.i18n import tr as _
@@ -95,20 +96,26 @@ class CardiacSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
-        slicer.app.connect("aboutToQuit()", self.stopAll)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeRemovedEvent, self.onNodeRemoved)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeAddedEvent, self.onNodeAdded)
+        self._removed, self._added = (self._soon(call) for call in (self.lookAgain, self.offerAssembling))
         self.initializeParameterNode()
 
     def cleanup(self):
         """The widget goes; a training goes on."""
-        slicer.app.disconnect("aboutToQuit()", self.stopAll)
+        for timer in (self._removed, self._added):
+            timer.stop()
         self.segmentPanel.close()
         self.trainPanel.close()
         self.setParameterNode(None)
         self.removeObservers()
 
     def enter(self):
-        self.initializeParameterNode()
         self.correctPanel.enter()
+        if self.parameters is None:
+            self.initializeParameterNode()
+        else:
+            self._choose(always=True)  # other modules may have changed what is chosen
 
     def exit(self):
         self.phasesPanel.stop()
@@ -128,8 +135,8 @@ class CardiacSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onSceneEndClose(self, caller, event):
         if self.parent.isEntered:
-            self.initializeParameterNode()
             self.correctPanel.enter()
+            self.initializeParameterNode()
 
     def onSceneEndImport(self, caller, event):
         if self.parent.isEntered:
@@ -140,6 +147,7 @@ class CardiacSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Stop what runs: segmenting, training, playing."""
         self.phasesPanel.stop()
         self.segmentPanel.close()
+        self.logic.stopJobs()
         self.trainPanel.stopRun()
 
     def initializeParameterNode(self):
@@ -176,20 +184,21 @@ class CardiacSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return
         if not always and now is None and cine is None:
             return
-        self.segmentPanel.cancel()
         self.setReading(self._readingOf(cine, esVolume))
+        if self.reading is not None and not (now is not None and now.node.cine is cine):
+            views.showCineLayout()
+            views.showVolume(cine)
 
     def _readingOf(self, cine, esVolume):
         """The reading of what is chosen; None where it cannot be read. The panel says why."""
         self.cinePanel.showChoice(cine, esVolume)
-        if cine is None or cine.GetImageData() is None or not self.cinePanel.usable:
-            return None
-        return self.logic.reading(cine, esVolume)
+        return self.logic.reading(cine, esVolume) if self.cinePanel.usable else None
 
     def setReading(self, reading):
         """Show a cine's reading, or none, in all panels."""
         self._observe(None)
         self.correctPanel.release()
+        self._leave(reading)
         self.reading = reading
         if self.parameters is None:
             for panel in (self.correctPanel, self.resultsPanel):
@@ -198,6 +207,29 @@ class CardiacSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         for panel in self.panels:
             panel.showReading(reading)
         self._observe(reading)
+
+    def _leave(self, reading):
+        """What is shown of the former cine goes, where another one takes its place."""
+        former = self.reading
+        if former is None or (reading is not None and former.node.parameterNode is reading.node.parameterNode):
+            return
+        self.phasesPanel.stop()
+        if former.node.parameterNode.GetScene() is None or former.node.cine is None:
+            return
+        for node in map(former.segmentation, PHASES):
+            if node is not None and node.GetDisplayNode() is not None:
+                node.GetDisplayNode().SetVisibility(False)
+
+    def isBusy(self, reading):
+        """Whether a cine is being segmented: its masks and phases are then left alone."""
+        job = self.segmentPanel.jobReading
+        return job is not None and reading is not None and job.node.parameterNode is reading.node.parameterNode
+
+    def showBusy(self):
+        """Segmenting has begun or ended."""
+        if self.parameters is not None:
+            self.phasesPanel.showReading(self.reading)
+            self.correctPanel.showReading(self.reading)
 
     # ---------------------------------------------------------------- results
 
@@ -219,10 +251,12 @@ class CardiacSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _observe(self, reading):
         """Observe masks and volumes of one reading, of none other."""
         for obj, event, method, *_rest in list(self.Observations):
-            if method in (self.onMasksEdited, self.onVolumeMoved, self.onFrameShown):
+            if method in (self.onMasksEdited, self.onVolumeMoved, self.onFrameShown, self.onReadingModified):
                 self.removeObserver(obj, event, method)
         if reading is None:
             return
+        self.addObserver(reading.node.parameterNode, vtk.vtkCommand.ModifiedEvent, self.onReadingModified)
+        self._observed = {reading.segmentation(phase) for phase in PHASES}
         for volume in {reading.volume(phase) for phase in PHASES}:
             self.addObserver(volume, slicer.vtkMRMLTransformableNode.TransformModifiedEvent, self.onVolumeMoved)
         browser = browserOfProxy(reading.node.cine)
@@ -235,6 +269,36 @@ class CardiacSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onVolumeMoved(self, caller, event):
         self.reading.followTransforms()
+        self.resultsPanel.edited()
+
+    def onReadingModified(self, caller, event):
+        """Masks that others have made, the Python console for example."""
+        if self.reading.node.cine is not None and self._observed != set(map(self.reading.segmentation, PHASES)):
+            self.setReading(self.reading)
+
+    def onNodeRemoved(self, caller, event):
+        """Something was deleted elsewhere: look again, once all of it is gone."""
+        if self.parameters is not None and not slicer.mrmlScene.IsClosing():
+            self._removed.start()
+
+    def onNodeAdded(self, caller, event):
+        self._added.start()
+
+    def offerAssembling(self):
+        self.cinePanel.showReading(self.reading)
+
+    @staticmethod
+    def _soon(call):
+        """A timer that calls once, after what is going on has come to its end."""
+        timer = qt.QTimer()
+        timer.setSingleShot(True)
+        timer.setInterval(200)
+        timer.connect("timeout()", call)
+        return timer
+
+    def lookAgain(self):
+        if self.parameters is not None:
+            self._choose(always=True)
 
     def onFrameShown(self, caller, event):
         self.correctPanel.onFrameShown()

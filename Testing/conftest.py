@@ -32,3 +32,26 @@ def acdc_root() -> Path:
 def cine_dicom_root() -> Path:
     """Sunnybrook's folder with ``dicom/`` and ``contours/``."""
     return _data_folder("CARDIACSEG_CINE_DICOM", "a folder of cine DICOM studies (dicom/ and contours/)")
+
+
+MODULE_FILE = Path(__file__).resolve().parents[1] / "CardiacSeg" / "CardiacSeg.py"
+
+
+@pytest.fixture(scope="session")
+def host():
+    """The stand-in for the Slicer application (see ``SlicerHost``)."""
+    import SlicerHost
+
+    return SlicerHost.start()
+
+
+@pytest.fixture
+def module(host):
+    """The module as Slicer opens it, in an empty scene; afterwards nothing may run and no error be left."""
+    host.reset()
+    widget = host.loadModule(MODULE_FILE)
+    widget.parent.show()
+    yield widget
+    host.closeScene()
+    assert not widget.segmentPanel.running
+    host.reset()

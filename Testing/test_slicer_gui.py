@@ -20,48 +20,18 @@ if sys.version_info < (3, 10):
 pytest.importorskip("slicer", reason="slicer-core (3D Slicer's MRML) is not installed")
 pytest.importorskip("PySide6", reason="PySide6 (Qt) is not installed")
 
-from PySide6.QtCore import Qt
-from PySide6.QtTest import QTest
 
-import SlicerHost
 from CardiacSegLib.cli import main as cardiacseg
 from CardiacSegLib.phantom import PhantomConfig, make_phantom
 from CardiacSegLib.study import Label
 from CardiacSegLib.writers import write_cine
+from SlicerHost.user import click, paint
 
 MODULE_FILE = Path(__file__).resolve().parents[1] / "CardiacSeg" / "CardiacSeg.py"
 #: s that any one piece of work may take.
 PATIENCE = 90.0
 #: Quick to segment whole.
 SMALL = PhantomConfig(frames=6, slices=5, size=(120, 104), spacing=(20.0, 2.5, 2.5))
-
-
-@pytest.fixture(scope="session")
-def host():
-    return SlicerHost.start()
-
-
-@pytest.fixture
-def module(host):
-    """The module as Slicer opens it, in an empty scene; afterwards nothing may run and no error be left."""
-    host.reset()
-    widget = host.loadModule(MODULE_FILE)
-    widget.parent.show()
-    yield widget
-    host.closeScene()
-    assert not widget.segmentPanel.running
-    host.reset()
-
-
-def click(button) -> None:
-    """Click with the mouse, as a user can only where the button is enabled and its section open."""
-    parent = button.parent()
-    while parent is not None:
-        if hasattr(parent, "collapsed"):
-            parent.collapsed = False
-        parent = parent.parent()
-    assert button.enabled, f"{button.objectName} is not enabled"
-    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
 @pytest.fixture(scope="session")
@@ -98,16 +68,6 @@ def figures(module) -> dict[str, str]:
     """The results table as it is seen: figure → value."""
     table = module.ui.resultsTable
     return {table.item(i, 0).text(): table.item(i, 1).text() for i in range(table.rowCount)}
-
-
-def paint(host, module, phase: str, label: Label, block: tuple[slice, slice, slice]) -> int:
-    """Paint a block of voxels (z, y, x) through the editor's logic; returns how many were not that label before."""
-    reading = module.reading
-    before = reading.labels(phase).mask(label)
-    mask = before.copy()
-    mask[block] = True
-    host.paint(module.correctPanel.editor, label.name, mask)
-    return int(mask.sum() - before.sum())
 
 
 # ---------------------------------------------------------------------------------------------------- the main job
@@ -532,7 +492,8 @@ def test_training_is_started_stopped_resumed_and_charted(host, module, training_
     module.trainPanel.refresh()
     assert len(module.trainPanel.run.curves()[0]) == 3
     assert module.trainPanel.chart.GetNumberOfPlotSeriesNodes() >= 1
-    assert str(module.trainPanel.run.modelFile) in module.parameters.models
+    model = str(module.trainPanel.run.modelFile)
+    assert model in module.parameters.modelFiles and model not in module.parameters.models  # offered, not chosen
 
 
 def test_a_training_goes_on_when_the_module_is_closed_and_is_found_again(host, training_set, tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 import slicer
+from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 from CardiacSegLib.errors import CardiacSegError, StudyError
@@ -31,6 +32,7 @@ class CardiacSegLogic(ScriptedLoadableModuleLogic):
     def __init__(self) -> None:
         ScriptedLoadableModuleLogic.__init__(self)
         self.installer = Installer()
+        self._jobs: list = []
 
     def getParameterNode(self) -> CardiacSegParameterNode:
         """The module's own node; there is one in a scene."""
@@ -82,11 +84,12 @@ class CardiacSegLogic(ScriptedLoadableModuleLogic):
         Raises:
             CardiacSegError: no cine, no such model, corrections in the way; the message says what to do.
         """
+        nodesIn.studyFromNodes(cine, esVolume, *(() if esVolume is not None else (ed, es)))  # or it says what is wrong
         reading = self.reading(cine, esVolume)
-        if ed:
-            reading.setFrame("ED", ed)
-        if es:
-            reading.setFrame("ES", es)
+        self._refuseCorrected(reading, discardCorrections)
+        for phase, frame in (("ED", ed), ("ES", es)):
+            if frame and esVolume is None:
+                reading.setFrame(phase, frame)
         reading.node.wholeCycle = wholeCycle
         job = self.startSegmenting(reading, model, device, discardCorrections)
         job.onProgress = onProgress
@@ -96,12 +99,13 @@ class CardiacSegLogic(ScriptedLoadableModuleLogic):
 
     def startSegmenting(self, reading: Reading, model="fast", device="auto", discardCorrections=False) -> SegmentJob:
         """Start segmenting in a process of its own; poll the job, then call :meth:`finishSegmenting`."""
-        if reading.anyCorrected() and not discardCorrections:
-            raise CorrectedError("Masks of this cine were corrected by hand. Segmenting again would replace them.")
-        self.installer.ensure()
+        self._refuseCorrected(reading, discardCorrections)
         study = reading.study()
         if reading.node.automaticPhases and not reading.isPair:
             study = study.with_phases(None, None)
+        elif study.ed is not None and study.ed == study.es:
+            raise StudyError(_("End diastole and end systole are the same frame. Choose two."))
+        self.installer.ensure()
         models = [model] if isinstance(model, (str, Path)) else list(model)
         job = SegmentJob(
             study,
@@ -109,8 +113,14 @@ class CardiacSegLogic(ScriptedLoadableModuleLogic):
             device=device,
             wholeCycle=reading.node.wholeCycle and not reading.isPair,
         )
-        job.start()
+        job.mayDiscard = discardCorrections
+        self._start(job)
         return job
+
+    @staticmethod
+    def _refuseCorrected(reading: Reading, discardCorrections: bool) -> None:
+        if not discardCorrections and reading.anyCorrected():
+            raise CorrectedError(_("Masks of this cine were corrected by hand. Segmenting again would replace them."))
 
     def finishSegmenting(self, reading: Reading, job: SegmentJob) -> None:
         """Put a finished job's masks into the scene.
@@ -119,7 +129,9 @@ class CardiacSegLogic(ScriptedLoadableModuleLogic):
             CardiacSegError: the job failed or was cancelled; the scene is as before.
         """
         if job.state != "done":
-            raise CardiacSegError(job.error or "Segmenting was cancelled.")
+            raise CardiacSegError(job.error or _("Segmenting was cancelled."))
+        if reading.node.cine is not None:
+            self._refuseCorrected(reading, job.mayDiscard)  # corrected while it ran
         reading.store(job.study, job.labels, job.function, job.device)
 
     def measure(self, cine, esVolume=None) -> dict[str, Any]:
@@ -163,10 +175,10 @@ class CardiacSegLogic(ScriptedLoadableModuleLogic):
             overwrite=overwrite,
         )
         job.onProgress = onProgress
-        job.start()
+        self._start(job)
         self._wait(job)
         if job.state != "done":
-            raise CardiacSegError(job.error or "Segmenting was cancelled.")
+            raise CardiacSegError(job.error or _("Segmenting was cancelled."))
         return job.outcomes
 
     # ------------------------------------------------------------------ train
@@ -218,9 +230,25 @@ class CardiacSegLogic(ScriptedLoadableModuleLogic):
         """k-fold cross-validation; otherwise as :meth:`train`."""
         return self.train(dataFolder, output, preset, folds=folds, **options)
 
+    # ---------------------------------------------------------------- running
+
+    def stopJobs(self) -> None:
+        """Stop all segmenting that was started here, in the panel or the console: the scene closes."""
+        jobs, self._jobs = self._jobs, []
+        for job in jobs:
+            job.cancel()
+
+    def _start(self, job) -> None:
+        self._jobs = [running for running in self._jobs if running.running]
+        self._jobs.append(job)
+        job.start()
+
     @staticmethod
     def _wait(job) -> None:
-        while job.running:
-            job.poll()
-            slicer.app.processEvents()
-            time.sleep(0.02)
+        try:
+            while job.running:
+                job.poll()
+                slicer.app.processEvents()
+                time.sleep(0.02)
+        finally:  # Ctrl-C, or a callback that raises: nothing is left behind
+            job.cancel()

@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 import slicer
+import vtk
 from slicer.i18n import tr as _
 
 from CardiacSegLib.errors import StudyError
@@ -40,6 +41,7 @@ __all__ = [
     "labelsOfFrame",
     "labelsOfSegmentation",
     "loadTerminology",
+    "moveToGrid",
     "removeSegmentationSequence",
     "replaceFrame",
     "replaceLabels",
@@ -272,6 +274,17 @@ def automaticLabels(automaticNode, volumeNode, frameIndex: int | None = None) ->
         automaticNode = automaticNode.GetNthDataNode(frameIndex)
     data, geometry = _arrayOf(automaticNode), geometryOfVolume(volumeNode)
     return None if data is None or data.shape != geometry.shape else LabelMap(data, geometry)
+
+
+def moveToGrid(automaticNode, volumeNode) -> bool:
+    """Let the automatic copy of one phase lie where its volume now lies; whether it lay elsewhere."""
+    now, before = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
+    volumeNode.GetIJKToRASMatrix(now)
+    automaticNode.GetIJKToRASMatrix(before)
+    moved = not np.allclose(slicer.util.arrayFromVTKMatrix(now), slicer.util.arrayFromVTKMatrix(before), atol=1e-4)
+    if moved:
+        automaticNode.SetIJKToRASMatrix(now)
+    return moved
 
 
 def _automaticNode(labels: LabelMap, name: str):

@@ -17,7 +17,8 @@ class CardiacSegParameterNode:
     Attributes:
         cine: proxy volume of a cine sequence, or the volume at end diastole where ``esVolume`` is chosen.
         esVolume: volume at end systole, where both are volumes of their own.
-        models: names or files of models, one a line; several are averaged.
+        models: names or files of the models that are checked, one a line; several are averaged.
+        modelFiles: files of the user's own models that are listed, one a line.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         trainData, trainOutput, trainPreset, trainFolds, trainEpochs: of the section Train; 0 folds train one network,
             0 epochs are the preset's.
@@ -26,6 +27,7 @@ class CardiacSegParameterNode:
     cine: Optional[slicer.vtkMRMLScalarVolumeNode] = None
     esVolume: Optional[slicer.vtkMRMLScalarVolumeNode] = None
     models: str = "fast"
+    modelFiles: str = ""
     device: str = "auto"
     trainData: str = ""
     trainOutput: str = ""

@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from slicer.i18n import tr as _
+
+from CardiacSegLib.errors import CardiacSegError, StudyError
 from CardiacSegLib.study import STRUCTURES, CineStudy, Label, LabelMap
 from CardiacSegSlicer import input as nodesIn
 from CardiacSegSlicer import output as nodesOut
@@ -18,6 +21,22 @@ from CardiacSegSlicer.parameters import CardiacSegReadingNode, provenanceOf, rea
 
 ED, ES = "ED", "ES"
 PHASES = (ED, ES)
+_MASKS = ("edSegmentation", "esSegmentation", "cycleSegmentation", "edAutomatic", "esAutomatic", "cycleAutomatic")
+
+
+def _remove(parts: Mapping[str, Any]) -> None:
+    """Take nodes out of their scene, by the names of the reading's parameters."""
+    for name, node in parts.items():
+        if node is None or node.GetScene() is None:
+            continue
+        if name == "cycleSegmentation":
+            nodesOut.removeSegmentationSequence(node)
+            if node.GetScene() is None:
+                continue
+        elif name == "curveChart":
+            for series in [node.GetNthPlotSeriesNode(i) for i in range(node.GetNumberOfPlotSeriesNodes())]:
+                node.GetScene().RemoveNode(series)
+        node.GetScene().RemoveNode(node)
 
 
 class Reading:
@@ -44,9 +63,13 @@ class Reading:
     def followTransforms(self) -> None:
         """Put the masks under the transforms of their volumes, wherever the user has moved these."""
         for phase in PHASES:
-            segmentation = self.segmentation(phase)
-            if segmentation is not None:
-                segmentation.SetAndObserveTransformNodeID(self.volume(phase).GetTransformNodeID())
+            segmentation, automatic, volume = self.segmentation(phase), self._automatic(phase), self.volume(phase)
+            if segmentation is None:
+                continue
+            if not self.isCycle and automatic is not None and nodesOut.moveToGrid(automatic, volume):
+                # The volume's transform was hardened: the masks' too, which still lie under it.
+                segmentation.HardenTransform()
+            segmentation.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
 
     @property
     def isPair(self) -> bool:
@@ -153,25 +176,39 @@ class Reading:
                 found[phase] = {s for s in STRUCTURES if (now.mask(s) != before.mask(s)).any()}
         return found
 
-    def anyCorrected(self) -> bool:
-        """Whether any mask, in any frame, was corrected."""
-        if not self.isCycle:
-            return any(self.corrected().values())
-        for index, now in self.labelsByFrame().items():
-            before = nodesOut.automaticLabels(self.node.cycleAutomatic, self.node.cine, index)
+    def correctedFrames(self) -> list[int]:
+        """Frame numbers whose masks are not what the network gave, or of which that is not known any more."""
+        found = []
+        for index, now in sorted(self.labelsByFrame().items()):
+            before = self._automaticOfFrame(index + 1)
             if before is None or (now.data != before.data).any():
-                return True
-        return False
+                found.append(index + 1)
+        return found
 
-    def restore(self, phase: str) -> None:
-        """Back to the automatic masks of a phase."""
-        labels = self.automaticLabels(phase)
-        if labels is None:
-            return
+    def _automaticOfFrame(self, frame: int) -> LabelMap | None:
         if self.isCycle:
-            nodesOut.replaceFrame(self.node.cycleSegmentation, self.maskFrame(phase) - 1, labels, self.node.cine)
-        else:
-            nodesOut.replaceLabels(self.segmentation(phase), labels, self.volume(phase))
+            node = self.node.cycleAutomatic
+            return None if node is None else nodesOut.automaticLabels(node, self.node.cine, frame - 1)
+        return next((self.automaticLabels(phase) for phase in PHASES if self.maskFrame(phase) == frame), None)
+
+    def anyCorrected(self) -> bool:
+        """Whether any mask was corrected, or may have been: without an automatic copy nobody knows."""
+        return bool(self.correctedFrames())
+
+    def restore(self, frame: int) -> None:
+        """Back to the automatic masks of a frame (from 1).
+
+        Raises:
+            StudyError: they are not in the scene.
+        """
+        labels = self._automaticOfFrame(frame)
+        if labels is None:
+            raise StudyError(_("The automatic result of frame {frame} is not in this scene.").format(frame=frame))
+        if self.isCycle:
+            nodesOut.replaceFrame(self.node.cycleSegmentation, frame - 1, labels, self.node.cine)
+            return
+        phase = next(phase for phase in PHASES if self.maskFrame(phase) == frame)
+        nodesOut.replaceLabels(self.segmentation(phase), labels, self.volume(phase))
 
     def store(self, study: CineStudy, labels: Mapping[int, LabelMap], function: dict[str, Any], device: str) -> None:
         """Keep what the network gave: new masks in place of the former ones, ED and ES, provenance.
@@ -180,19 +217,38 @@ class Reading:
             study: the study that was segmented, with the ED and ES that were found.
             labels: by frame index.
             function: content of ``function.json``.
-            device: as chosen.
+            device: kind of the device that was used.
+
+        Raises:
+            CardiacSegError: there is nothing to keep, or the cine is gone or changed; all is left as it was.
         """
-        self.discard()
         node = self.node
-        if not self.isPair:
-            node.edFrame, node.esFrame = (0 if i is None else study.frame_numbers[i] for i in (study.ed, study.es))
-        if node.wholeCycle and not self.isPair:
-            node.cycleSegmentation = nodesOut.addSegmentationSequence(labels, node.cine, f"{self.name} segmentation")
-            node.cycleAutomatic = nodesOut.keepAutomaticSequence(labels, node.cine, f"{self.name} automatic")
-        else:
-            for phase in PHASES:
-                if self.frame(phase):
-                    self._storePhase(phase, labels[self.frame(phase) - 1])
+        if node.cine is None or (node.esVolume is None and nodesIn.sequenceOfProxy(node.cine) is None):
+            raise CardiacSegError(_("The cine was removed meanwhile. Nothing was kept."))
+        if study.ed is None or study.es is None:
+            raise CardiacSegError(" ".join(function["warnings"]) or _("ED and ES were not found."))
+        frames = {ED: study.frame_numbers[study.ed], ES: study.frame_numbers[study.es]}
+        made: dict[str, Any] = {}
+        try:
+            if node.wholeCycle and not self.isPair:
+                name = f"{self.name} segmentation"
+                made["cycleSegmentation"] = nodesOut.addSegmentationSequence(labels, node.cine, name)
+                made["cycleAutomatic"] = nodesOut.keepAutomaticSequence(labels, node.cine, f"{self.name} automatic")
+            else:
+                for phase, key in ((ED, "ed"), (ES, "es")):
+                    found, volume = labels[frames[phase] - 1], self.volume(phase)
+                    name = f"{self.name} {phase} segmentation"
+                    made[f"{key}Segmentation"] = nodesOut.addSegmentation(found, volume, name, frames[phase])
+                    made[f"{key}Automatic"] = nodesOut.keepAutomatic(found, volume, f"{self.name} {phase} automatic")
+        except CardiacSegError:
+            _remove(made)
+            raise
+        wasModifying = node.parameterNode.StartModify()
+        self.discard()
+        node.edFrame, node.esFrame = frames[ED], frames[ES]
+        for name, part in made.items():
+            setattr(node, name, part)
+        setProvenance(node, {})  # notes of the former run are none of this one
         known = set(self.function()["warnings"])
         setProvenance(
             node,
@@ -204,29 +260,14 @@ class Reading:
                 "notes": [w for w in function["warnings"] if w not in known],
             },
         )
-
-    def _storePhase(self, phase: str, labels: LabelMap) -> None:
-        volume, frame = self.volume(phase), self.frame(phase)
-        segmentation = nodesOut.addSegmentation(labels, volume, f"{self.name} {phase} segmentation", frame)
-        automatic = nodesOut.keepAutomatic(labels, volume, f"{self.name} {phase} automatic")
-        if phase == ED:
-            self.node.edSegmentation, self.node.edAutomatic = segmentation, automatic
-        else:
-            self.node.esSegmentation, self.node.esAutomatic = segmentation, automatic
+        node.parameterNode.EndModify(wasModifying)
 
     def discard(self) -> None:
-        """Remove all masks; nothing else of the scene is touched."""
-        node = self.node
-        if node.cycleSegmentation is not None:
-            nodesOut.removeSegmentationSequence(node.cycleSegmentation)
-        scene = node.cine.GetScene()
-        for part in (
-            node.edSegmentation, node.esSegmentation, node.edAutomatic, node.esAutomatic, node.cycleAutomatic
-        ):  # fmt: skip
-            if part is not None:
-                scene.RemoveNode(part)
-        node.edSegmentation = node.esSegmentation = node.cycleSegmentation = None
-        node.edAutomatic = node.esAutomatic = node.cycleAutomatic = None
+        """Remove all masks and the curve of a whole cycle; nothing else of the scene is touched."""
+        parts = {name: getattr(self.node, name) for name in (*_MASKS, "curveTable", "curveChart")}
+        for name in parts:
+            setattr(self.node, name, None)
+        _remove(parts)
 
     # ---------------------------------------------------------------- figures
 

@@ -204,6 +204,8 @@ def chosenFrames(cine, esVolume=None) -> list:
     if esVolume is not None:
         if esVolume.GetID() == cine.GetID():
             raise StudyError(_("End diastole and end systole are the same volume. Choose two."))
+        if sequenceOfProxy(cine) is not None or sequenceOfProxy(esVolume) is not None:
+            raise StudyError(_("This is a cine sequence, which holds ED and ES: clear the choice of an ES volume."))
         refuseDifferentTransforms(cine, esVolume)
         frames = [cine, esVolume]
     else:

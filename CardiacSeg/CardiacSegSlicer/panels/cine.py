@@ -8,7 +8,9 @@ from slicer.i18n import tr as _
 
 from CardiacSegLib.errors import CardiacSegError
 from CardiacSegSlicer import input as nodesIn
-from CardiacSegSlicer import views
+
+#: Attribute of single-slice sequences that are in a stack already.
+ASSEMBLED = "CardiacSeg.Assembled"
 
 
 class CinePanel:
@@ -23,7 +25,7 @@ class CinePanel:
         self.ui.assembleButton.connect("clicked(bool)", self.onAssemble)
 
     def showReading(self, _reading) -> None:
-        self.ui.assembleButton.visible = bool(nodesIn.singleSliceSequences(slicer.mrmlScene))
+        self.ui.assembleButton.visible = bool(self._single())
 
     def showChoice(self, cine, esVolume) -> None:
         """Say what was understood of what is chosen, and what is wrong with it."""
@@ -58,19 +60,25 @@ class CinePanel:
         self.choose(cine)
 
     def onAssemble(self, _checked=False) -> None:
-        groups = nodesIn.singleSliceSequences(slicer.mrmlScene)
+        """Put the largest stack together; others are offered again."""
+        group = self._single()[0]
         try:
-            for group in groups:
-                cine = nodesIn.assembleShortAxisStack(group, _("Short-axis cine"))
+            cine = nodesIn.assembleShortAxisStack(group, _("Short-axis cine"))
         except CardiacSegError as error:
             self.module.fail(error)
             return
-        if groups:
-            self.choose(cine)
+        for node in group:
+            node.SetAttribute(ASSEMBLED, "1")
+        self.choose(cine)
+        self.showReading(None)
+
+    @staticmethod
+    def _single() -> list:
+        """Groups of single slices that are not yet in a stack, the largest first."""
+        groups = nodesIn.singleSliceSequences(slicer.mrmlScene)
+        return [group for group in groups if not all(node.GetAttribute(ASSEMBLED) for node in group)]
 
     def choose(self, cine) -> None:
-        """Make a loaded cine the chosen one and show it."""
+        """Make a loaded cine the chosen one."""
         self.module.parameters.esVolume = None
         self.module.parameters.cine = cine
-        views.showCineLayout()
-        views.showVolume(cine)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import slicer
 from slicer.i18n import tr as _
 
+from CardiacSegLib.errors import CardiacSegError
 from CardiacSegSlicer import views
 from CardiacSegSlicer.reading import ED, ES, PHASES
 
@@ -21,15 +22,24 @@ class CorrectPanel:
         self._frame = None
         self.editor = slicer.qMRMLSegmentEditorWidget()
         self.editor.setMaximumNumberOfUndoStates(UNDO_STEPS)
+        if hasattr(self.editor, "autoShowSourceVolumeNode"):
+            # It would put the volume into every slice view.
+            self.editor.autoShowSourceVolumeNode = False
         self.editor.segmentationNodeSelectorVisible = False
         self.editor.sourceVolumeNodeSelectorVisible = False
         self.ui.editorFrame.layout().addWidget(self.editor)
         self.ui.showEdButton.connect("clicked(bool)", lambda _checked=False: self.showPhase(ED))
         self.ui.showEsButton.connect("clicked(bool)", lambda _checked=False: self.showPhase(ES))
         self.ui.restoreButton.connect("clicked(bool)", self.onRestore)
+        self.giveNode()
 
     def enter(self) -> None:
         """Give the editor its node and its keys."""
+        self.giveNode()
+        self.editor.installKeyboardShortcuts()
+
+    def giveNode(self) -> None:
+        """The editor's own node, anew after a scene was closed."""
         scene = slicer.mrmlScene
         node = scene.GetSingletonNode(EDITOR_TAG, "vtkMRMLSegmentEditorNode")
         if node is None:
@@ -40,7 +50,6 @@ class CorrectPanel:
         # The node before the scene: the editor would otherwise make one of its own.
         self.editor.setMRMLSegmentEditorNode(node)
         self.editor.setMRMLScene(scene)
-        self.editor.installKeyboardShortcuts()
 
     def exit(self) -> None:
         """Let go of keys and tools, for other modules."""
@@ -54,7 +63,7 @@ class CorrectPanel:
 
     def showReading(self, reading) -> None:
         hasResult = reading is not None and reading.hasResult
-        self.ui.correctSection.enabled = hasResult
+        self.ui.correctSection.enabled = hasResult and not self.module.isBusy(reading)
         if hasResult:
             self._edit()
         else:
@@ -93,10 +102,14 @@ class CorrectPanel:
         self._frame = None if reading.isPair else views.frameShown(reading.node.cine)
         self.ui.showEdButton.checked = self.phase == ED
         self.ui.showEsButton.checked = self.phase == ES
-        segmentation = reading.segmentation(self.phase)
-        if self.editor.segmentationNode() is not segmentation:
-            self.editor.setSegmentationNode(segmentation)
-            self.editor.setSourceVolumeNode(reading.volume(self.phase))
+        # Masks that are not shown cannot be painted into.
+        shown = reading.isCycle or self._isShown(self.phase)
+        segmentation = reading.segmentation(self.phase) if shown else None
+        if segmentation is None:
+            self.editor.setActiveEffect(None)
+        # Both see for themselves whether there is anything new.
+        self.editor.setSegmentationNode(segmentation)
+        self.editor.setSourceVolumeNode(reading.volume(self.phase))
         for phase in PHASES:
             node = reading.segmentation(phase)
             if node is not None:
@@ -118,21 +131,42 @@ class CorrectPanel:
 
     def showCorrected(self) -> None:
         """Say what is edited and what was corrected."""
-        reading, words = self.module.reading, []
+        reading, words, frames = self.module.reading, [], []
         if reading is not None and reading.hasResult:
             words.append(self._editedText())
-            for phase, structures in reading.corrected().items():
-                names = ", ".join(sorted(s.name for s in structures))
-                if names:
-                    words.append(_("Corrected by hand at {phase}: {names}.").format(phase=phase, names=names))
+            try:
+                for phase, structures in reading.corrected().items():
+                    names = ", ".join(sorted(s.name for s in structures))
+                    if names:
+                        words.append(_("Corrected by hand at {phase}: {names}.").format(phase=phase, names=names))
+                frames = reading.correctedFrames()
+            except CardiacSegError as error:
+                words.append(str(error))
+            others = [n for n in frames if n not in {reading.maskFrame(phase) for phase in PHASES}]
+            if others:
+                numbers = ", ".join(map(str, others))
+                words.append(_("Corrected by hand in frames {numbers}.").format(numbers=numbers))
         self.ui.editedLabel.text = "\n".join(words)
-        self.ui.restoreButton.enabled = len(words) > 1
+        self.ui.restoreButton.enabled = self._editedFrame() in frames
+
+    def _editedFrame(self) -> int:
+        """Frame whose masks are edited; 0 for none."""
+        reading = self.module.reading
+        if reading is None or not reading.hasResult:
+            return 0
+        return self._frame if reading.isCycle else reading.maskFrame(self.phase)
 
     def onRestore(self, _checked=False) -> None:
-        question = _("Discard the corrections at {phase} and go back to the automatic result?")
-        if self.module.ask(question.format(phase=self.phase)):
-            self.module.reading.restore(self.phase)
-            self.module.resultsChanged()
+        frame = self._editedFrame()
+        question = _("Discard the corrections of frame {frame} and go back to the automatic result?")
+        if not self.module.ask(question.format(frame=frame)):
+            return
+        try:
+            self.module.reading.restore(frame)
+        except CardiacSegError as error:
+            self.module.fail(error)
+            return
+        self.module.resultsChanged()
 
 
 #: Events of a vtkSegmentation after which figures may be others.

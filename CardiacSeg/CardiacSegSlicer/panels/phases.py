@@ -26,7 +26,7 @@ class PhasesPanel:
 
     def showReading(self, reading) -> None:
         sequence = None if reading is None or reading.isPair else sequenceOfProxy(reading.node.cine)
-        self.ui.phasesSection.enabled = sequence is not None
+        self.ui.phasesSection.enabled = sequence is not None and not self.module.isBusy(reading)
         if sequence is None:
             return
         self._showing = True
@@ -67,13 +67,14 @@ class PhasesPanel:
         self._showing = True
         self.ui.automaticPhasesCheckBox.checked = False
         self._showing = False
-        self.module.resultsChanged()
+        self.module.resultsPanel.edited()
 
     def onPlay(self, checked: bool) -> None:
         self.ui.playButton.text = _("Pause") if checked else _("&Play")
         if self.module.reading is not None:
             cine = self.module.reading.node.cine
-            times = triggerTimes(sequenceOfProxy(cine)) if checked else None
+            sequence = sequenceOfProxy(cine)
+            times = triggerTimes(sequence) if sequence is not None else None
             views.play(cine, checked, times, patientFacts(cine).heart_rate_bpm)
 
     def stop(self) -> None:

@@ -53,15 +53,29 @@ class ResultsPanel:
         reading = self.module.reading
         self.ui.resultsSection.enabled = reading is not None and reading.hasResult
         self.rows, self.function, warnings = [], {}, []
+        self.timer.stop()
         if reading is not None and reading.hasResult:
-            bsa, warnings = self._bodySurfaceArea(reading)
-            self.function = reading.function()
-            self.rows = results.figureRows(self.function, reading.corrected(), bsa)
-            warnings = [*warnings, *self.function["warnings"], *self._stale(reading)]
-            self._nodes(reading)
+            try:
+                warnings = self._take(reading)
+            except CardiacSegError as error:  # the cine was changed so that nothing can be measured
+                self.rows, self.function, warnings = [], {}, [str(error)]
+        views.showChart(None if reading is None else reading.node.curveChart)
         self._fillTable()
         self.ui.warningsLabel.text = "\n".join("⚠ " + w for w in warnings)
         self.ui.warningsLabel.visible = bool(warnings)
+
+    def _take(self, reading) -> list:
+        """Take the figures; returns what should be looked at."""
+        bsa, warnings = self._bodySurfaceArea(reading)
+        self.function = reading.function()
+        self.rows = results.figureRows(self.function, reading.corrected(), bsa)
+        self._nodes(reading)
+        return [*warnings, *self.function["warnings"], *self._stale(reading)]
+
+    def _settle(self) -> None:
+        """What leaves the panel is of the masks as they are now."""
+        if self.timer.active:
+            self.refresh()
 
     def _bodySurfaceArea(self, reading):
         try:
@@ -85,7 +99,6 @@ class ResultsPanel:
             node.curveTable, node.curveChart = charts.timeVolumeCurve(
                 reading.labelsByFrame(), reading.study().times_ms, scene, reading.name, node.curveTable, node.curveChart
             )
-            views.showChart(node.curveChart)
 
     def _fillTable(self) -> None:
         table = self.ui.resultsTable
@@ -93,12 +106,14 @@ class ResultsPanel:
         table.setColumnCount(len(titles))
         table.setHorizontalHeaderLabels(titles)
         table.setRowCount(len(self.rows))
+        self._items = []  # kept here too: who owns them differs between versions
         for number, row in enumerate(self.rows):
             cells = (f"{row.structure} {row.symbol}", row.valueText, row.indexedText, row.note)
             for column, text in enumerate(cells):
                 item = qt.QTableWidgetItem(text)
                 item.setToolTip(row.figure)
                 table.setItem(number, column, item)
+                self._items.append(item)
         table.resizeColumnsToContents()
         heights = sum(table.rowHeight(number) for number in range(len(self.rows)))
         table.setFixedHeight(table.horizontalHeader().height + heights + 2 * table.frameWidth)
@@ -112,6 +127,7 @@ class ResultsPanel:
     # ------------------------------------------------------------------- out
 
     def onCopy(self, _checked=False) -> None:
+        self._settle()
         qt.QApplication.clipboard().setText(results.asText(self.rows, self.function.get("warnings", ())))
 
     def onSaveTable(self, _checked=False) -> None:
@@ -147,7 +163,7 @@ class ResultsPanel:
     def saveMasks(self, folder: str) -> None:
         """Write NIfTI label maps and .seg.nrrd files; what is there already stays and is an error."""
         reading = self.module.reading
-        nodes = {reading.segmentation(phase).GetID(): reading.segmentation(phase) for phase in PHASES}
+        nodes = {node.GetID(): node for node in map(reading.segmentation, PHASES) if node is not None}
         export.exportLabelMaps(reading.study(ofMasks=True), reading.labelsByFrame(), folder)
         export.exportSegmentations(nodes.values(), folder)
 
@@ -168,7 +184,10 @@ class ResultsPanel:
         return path if not path or path.endswith(suffix) else path + suffix
 
     def _write(self, write, where: str) -> None:
+        self._settle()
         try:
+            if not self.rows:
+                raise CardiacSegError(_("There are no figures to write: see the warnings."))
             with slicer.util.WaitCursor():
                 write()
         except (CardiacSegError, OSError) as error:

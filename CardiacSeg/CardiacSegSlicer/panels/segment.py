@@ -52,23 +52,25 @@ class SegmentPanel:
             if reading is not None:
                 self.ui.framesComboBox.currentIndex = 1 if reading.node.wholeCycle else 0
             self.ui.framesComboBox.enabled = reading is not None and not reading.isPair
-            index = self.ui.deviceComboBox.findData(self.module.parameters.device)
-            self.ui.deviceComboBox.currentIndex = max(0, index)
+            device = self.module.parameters.device
+            if self.ui.deviceComboBox.findData(device) < 0:
+                self.ui.deviceComboBox.addItem(device, device)
+            self.ui.deviceComboBox.currentIndex = self.ui.deviceComboBox.findData(device)
         finally:
             self._showing = False
         self.ui.segmentButton.enabled = self.running or reading is not None
 
     def _showModels(self) -> None:
-        chosen = self.module.parameters.models.split("\n")
-        files = [name for name in chosen if name not in available_models()]
+        chosen, files = _lines(self.module.parameters.models), _lines(self.module.parameters.modelFiles)
         self.ui.modelList.clear()
         for name in [*available_models(), *files]:
-            item = qt.QListWidgetItem(Path(name).stem if name in files else name)
+            # Made by the list itself: who owns an item made here differs between versions.
+            self.ui.modelList.addItem(Path(name).stem if name in files else name)
+            item = self.ui.modelList.item(self.ui.modelList.count - 1)
             item.setData(qt.Qt.UserRole, name)
             item.setToolTip(name)
             item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsUserCheckable | qt.Qt.ItemIsSelectable)
             item.setCheckState(qt.Qt.Checked if name in chosen else qt.Qt.Unchecked)
-            self.ui.modelList.addItem(item)
 
     def refreshModels(self) -> None:
         """Show models that have come to be, for example by training."""
@@ -76,11 +78,14 @@ class SegmentPanel:
         self._showModels()
         self._showing = False
 
-    def addModel(self, path: str) -> None:
-        """Put a model file into the list, checked."""
-        models = [m for m in self.module.parameters.models.split("\n") if m]
-        if path not in models:
-            self.module.parameters.models = "\n".join([*models, path])
+    def addModel(self, path: str, checked: bool = True) -> None:
+        """Put a model file into the list."""
+        parameters = self.module.parameters
+        if path in _lines(parameters.modelFiles):
+            return
+        parameters.modelFiles = "\n".join([*_lines(parameters.modelFiles), path])
+        if checked:
+            parameters.models = "\n".join([*_lines(parameters.models), path])
         self.refreshModels()
 
     def onModels(self, _item=None) -> None:
@@ -119,7 +124,11 @@ class SegmentPanel:
         if self.probe.finished:
             self._showing = True
             for name, words in self.probe.result or ():
-                self.ui.deviceComboBox.addItem(words, name)
+                index = self.ui.deviceComboBox.findData(name)
+                if index < 0:
+                    self.ui.deviceComboBox.addItem(words, name)
+                else:
+                    self.ui.deviceComboBox.setItemText(index, words)
             self.ui.deviceComboBox.currentIndex = max(0, self.ui.deviceComboBox.findData(self.module.parameters.device))
             self._showing = False
 
@@ -134,7 +143,7 @@ class SegmentPanel:
     def segment(self) -> None:
         """Start; the button becomes Cancel."""
         reading, parameters = self.module.reading, self.module.parameters
-        models = [m for m in parameters.models.split("\n") if m]
+        models = _lines(parameters.models)
         try:
             if not models:
                 raise CardiacSegError(_("No model is checked. Check one in the list."))
@@ -149,6 +158,7 @@ class SegmentPanel:
             return
         self.job, self.jobReading = job, reading
         self._showRunning(True)
+        self.module.showBusy()
         self.onTimer()
         self.timer.start()
 
@@ -159,6 +169,7 @@ class SegmentPanel:
         job, self.job, self.jobReading = self.job, None, None
         job.cancel()
         self._showRunning(False)
+        self.module.showBusy()
         self.ui.statusLabel.text = _("Cancelled. Nothing was changed.")
 
     def close(self) -> None:
@@ -195,12 +206,27 @@ class SegmentPanel:
     def _finish(self, job) -> None:
         reading, self.job, self.jobReading = self.jobReading, None, None
         self._showRunning(False)
+        self.module.showBusy()
         self.ui.statusLabel.text = ""
         try:
-            self.module.logic.finishSegmenting(reading, job)
+            self._keep(reading, job)
         except CardiacSegError as error:
             logging.info("CardiacSeg: %s", error)
             self.module.fail(error)
             return
         self.ui.statusLabel.text = _("Done.")
         self.module.segmented(reading)
+
+    def _keep(self, reading, job) -> None:
+        """Take the masks over; where others were corrected meanwhile only after asking."""
+        try:
+            self.module.logic.finishSegmenting(reading, job)
+        except CorrectedError as error:
+            if not self.module.ask(str(error) + "\n" + _("Replace them?")):
+                raise CardiacSegError(_("The corrected masks were kept, the new ones were not.")) from error
+            job.mayDiscard = True
+            self.module.logic.finishSegmenting(reading, job)
+
+
+def _lines(text: str) -> list[str]:
+    return [line for line in text.split("\n") if line]

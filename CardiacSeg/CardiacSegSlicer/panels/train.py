@@ -12,6 +12,8 @@ from CardiacSegSlicer import charts, views
 from CardiacSegSlicer.training import TrainingRun
 
 POLL_MS = 1000
+#: Attribute of the chart node, by which it is found again in a scene.
+TRAINING_CHART = "CardiacSeg.Training"
 
 
 class TrainPanel:
@@ -20,7 +22,7 @@ class TrainPanel:
     def __init__(self, module) -> None:
         self.module, self.ui = module, module.ui
         self.run = None
-        self.chart = None
+        self.chart, self.shown = None, 0
         self.timer = qt.QTimer()
         self.timer.setInterval(POLL_MS)
         self.timer.connect("timeout()", self.onTimer)
@@ -57,7 +59,7 @@ class TrainPanel:
     def attach(self, output: str) -> None:
         """Follow the run of a folder, where there is one."""
         if self.run is None or str(self.run.output) != output:
-            self.run = TrainingRun(output) if output else None
+            self.run, self.shown = (TrainingRun(output) if output else None), 0
         if self.run is not None and self.run.running:
             self.timer.start()
         self.refresh()
@@ -87,9 +89,10 @@ class TrainPanel:
             self.refresh()
 
     def onTimer(self) -> None:
-        if self.run is None or not self.run.running:
-            self.timer.stop()
+        running = self.run is not None and self.run.running
         self.refresh()
+        if not running:
+            self.timer.stop()
 
     def refresh(self) -> None:
         """Show status and curves; a finished network enters the model list."""
@@ -100,12 +103,24 @@ class TrainPanel:
             self.ui.trainStatusLabel.text = ""
             return
         self.ui.trainStatusLabel.text = self.run.message or self.run.status
-        epochs, losses, dices = self.run.curves()
-        if epochs:
-            self.chart = charts.trainingChart(slicer.mrmlScene, epochs, losses, dices, self.chart)
-            views.showChart(self.chart)
+        self._showCurves()
         if self.run.modelFile:
-            self.module.segmentPanel.addModel(str(self.run.modelFile))
+            self.module.segmentPanel.addModel(str(self.run.modelFile), checked=False)
+
+    def _showCurves(self) -> None:
+        """The chart of the run; it takes the plot view only when an epoch has come to be while it runs."""
+        epochs, losses, dices = self.run.curves()
+        if not epochs or len(epochs) == self.shown:
+            return
+        scene = slicer.mrmlScene
+        kept = scene.GetNthNodeByClass  # of an earlier time in this scene
+        nodes = [kept(i, "vtkMRMLPlotChartNode") for i in range(scene.GetNumberOfNodesByClass("vtkMRMLPlotChartNode"))]
+        self.chart = next((node for node in nodes if node.GetAttribute(TRAINING_CHART)), None)
+        self.chart = charts.trainingChart(scene, epochs, losses, dices, self.chart)
+        self.chart.SetAttribute(TRAINING_CHART, "1")
+        if self.timer.active:
+            views.showChart(self.chart)
+        self.shown = len(epochs)
 
     def close(self) -> None:
         """The module goes, the training does not."""
@@ -115,5 +130,5 @@ class TrainPanel:
         """The scene closes: stop the training; it can go on later."""
         if self.run is not None and self.run.running:
             self.run.stop()
-        self.chart = None
+        self.chart, self.shown = None, 0
         self.close()

@@ -1,0 +1,299 @@
+"""What must never happen to a reading: masks lost, figures of others or of before, clicks in an odd order that fail.
+
+Masks are the phantom's own, put in as a finished job would, so that no network is needed.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+if sys.version_info < (3, 10):
+    pytest.skip("slicer-core needs Python 3.10 or later", allow_module_level=True)
+slicer = pytest.importorskip("slicer", reason="slicer-core (3D Slicer's MRML) is not installed")
+pytest.importorskip("PySide6", reason="PySide6 (Qt) is not installed")
+import vtk  # noqa: E402
+
+from CardiacSegLib.errors import CardiacSegError  # noqa: E402
+from CardiacSegLib.phantom import PhantomConfig, make_phantom  # noqa: E402
+from CardiacSegLib.study import Label  # noqa: E402
+from CardiacSegLib.workflow import measure_labels  # noqa: E402
+from conftest import MODULE_FILE  # noqa: E402
+from SlicerHost.user import click, paint  # noqa: E402
+
+SMALL = PhantomConfig(frames=6, slices=5, size=(120, 104), spacing=(20.0, 2.5, 2.5))
+CORNER = (slice(0, 1), slice(0, 4), slice(0, 4))
+
+
+@pytest.fixture(scope="session")
+def phantom():
+    return make_phantom(SMALL)
+
+
+def add_cine(module, phantom, name: str = "cine"):
+    from CardiacSegSlicer.loading import addCine
+
+    cine = addCine(replace(phantom.study, name=name), slicer.mrmlScene)
+    module.parameters.esVolume = None
+    module.parameters.cine = cine
+    return cine
+
+
+def finished_job(phantom, *notes: str, cycle: bool = False, may_discard: bool = False):
+    """What a segmenting process gives, with the phantom's own masks."""
+    study = phantom.study.with_phases(phantom.ed, phantom.es)
+    labels = {i: phantom.labels[i] for i in (range(study.frames) if cycle else (phantom.ed, phantom.es))}
+    function = measure_labels(study, labels, model="truth", notes=notes)
+    return types.SimpleNamespace(
+        state="done", study=study, labels=labels, function=function, device="cpu", error="", mayDiscard=may_discard
+    )
+
+
+def put_masks(module, phantom, *notes: str, cycle: bool = False, may_discard: bool = False) -> None:
+    module.reading.node.wholeCycle = cycle
+    job = finished_job(phantom, *notes, cycle=cycle, may_discard=may_discard)
+    module.logic.finishSegmenting(module.reading, job)
+    module.segmented(module.reading)
+
+
+def warnings_of(module) -> str:
+    return module.ui.warningsLabel.text
+
+
+def rows(module) -> int:
+    return module.ui.resultsTable.rowCount
+
+
+# ------------------------------------------------------------------------------------------ corrections are kept
+
+
+def test_masks_corrected_while_segmenting_are_not_replaced_without_asking(host, module, phantom):
+    add_cine(module, phantom)
+    put_masks(module, phantom)
+    paint(host, module, "ED", Label.LV, CORNER)
+    with pytest.raises(CardiacSegError, match="corrected by hand"):
+        module.logic.finishSegmenting(module.reading, finished_job(phantom))
+    assert module.reading.corrected()["ED"] == {Label.LV}
+
+
+def test_masks_without_their_automatic_copy_count_as_corrected(host, module, phantom):
+    add_cine(module, phantom)
+    put_masks(module, phantom)
+    slicer.mrmlScene.RemoveNode(module.reading.node.edAutomatic)
+    host.process(400)
+    assert module.reading.anyCorrected()
+    with pytest.raises(CardiacSegError, match="not in this scene"):
+        module.reading.restore(module.reading.frame("ED"))
+
+
+def test_of_a_whole_cycle_the_frame_shown_is_taken_back(host, module, phantom):
+    from CardiacSegSlicer import views
+
+    cine = add_cine(module, phantom)
+    put_masks(module, phantom, cycle=True)
+    other = next(n for n in range(1, 7) if n not in (module.reading.frame("ED"), module.reading.frame("ES")))
+    views.showFrame(cine, other)
+    host.process(50)
+    mask = phantom.labels[other - 1].mask(Label.LV)
+    mask[CORNER] = True
+    host.paint(module.correctPanel.editor, "LV", mask)
+    host.process(400)
+    assert module.reading.correctedFrames() == [other] and f"{other}" in module.ui.editedLabel.text
+    host.answer(True)
+    click(module.ui.restoreButton)
+    assert module.reading.correctedFrames() == []
+
+
+def test_hidden_masks_cannot_be_painted_into(host, module, phantom):
+    from CardiacSegSlicer import views
+
+    cine = add_cine(module, phantom)
+    put_masks(module, phantom)
+    other = next(n for n in range(1, 7) if n not in (module.reading.frame("ED"), module.reading.frame("ES")))
+    views.showFrame(cine, other)
+    host.process(50)
+    assert module.correctPanel.editor.segmentationNode() is None
+
+
+# ------------------------------------------------------------------------------------------ nothing is half done
+
+
+def test_a_result_without_a_ventricle_is_said_and_leaves_the_former_one(host, module, phantom):
+    add_cine(module, phantom)
+    put_masks(module, phantom)
+    before = module.reading.function()
+    job = finished_job(phantom, "ED and ES could not be found.")
+    job.study = job.study.with_phases(None, None)
+    with pytest.raises(CardiacSegError, match="could not be found"):
+        module.logic.finishSegmenting(module.reading, job)
+    assert module.reading.function() == before and rows(module) > 0
+
+
+def test_a_cine_that_was_changed_meanwhile_keeps_its_masks(host, module, phantom):
+    cine = add_cine(module, phantom)
+    put_masks(module, phantom)
+    stretch = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    larger = vtk.vtkTransform()
+    larger.Scale(2, 2, 2)
+    stretch.SetMatrixTransformToParent(larger.GetMatrix())
+    cine.SetAndObserveTransformNodeID(stretch.GetID())
+    host.process(400)
+    assert rows(module) == 0 and "transform" in warnings_of(module)
+    cine.SetAndObserveTransformNodeID(None)
+    host.process(400)
+    assert rows(module) > 0 and module.reading.segmentation("ED") is not None
+
+
+def test_notes_of_a_run_are_there_after_every_run(host, module, phantom):
+    add_cine(module, phantom)
+    for _ in range(3):
+        put_masks(module, phantom, "The GPU was full.")
+        assert "The GPU was full." in warnings_of(module)
+
+
+def test_frames_that_are_not_there_leave_the_reading_as_it_was(host, module, phantom):
+    cine = add_cine(module, phantom)
+    before = (module.reading.node.edFrame, module.reading.node.automaticPhases)
+    with pytest.raises(CardiacSegError, match="99"):
+        module.logic.segment(cine, ed=99)
+    assert (module.reading.node.edFrame, module.reading.node.automaticPhases) == before
+
+
+def test_the_same_frame_as_ed_and_es_is_refused(host, module, phantom):
+    add_cine(module, phantom)
+    for phase in ("ED", "ES"):
+        module.phasesPanel.choose(phase, 3)
+    with pytest.raises(CardiacSegError, match="same frame"):
+        module.logic.startSegmenting(module.reading)
+
+
+# ----------------------------------------------------------------------------------------- figures are of the masks
+
+
+def test_hardening_a_transform_changes_no_figure(host, module, phantom, tmp_path):
+    from CardiacSegLib.writers import write_cine
+    from CardiacSegSlicer.loading import loadPair
+
+    paths = [tmp_path / "ed.nii.gz", tmp_path / "es.nii.gz"]
+    for path, i in zip(paths, (phantom.ed, phantom.es)):
+        one = replace(phantom.study, image=phantom.study.image[i : i + 1], frame_numbers=(), times_ms=None)
+        write_cine(path, one)
+    ed, es = loadPair(*paths)
+    module.parameters.esVolume, module.parameters.cine = es, ed
+    job = finished_job(phantom)
+    job.study = module.reading.study()
+    job.labels = dict(enumerate(phantom.labels[i] for i in (phantom.ed, phantom.es)))
+    module.logic.finishSegmenting(module.reading, job)
+    before = module.reading.function()
+    turned = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    rotation = vtk.vtkTransform()
+    rotation.RotateWXYZ(33, 1, 2, 3)
+    rotation.Translate(20, -10, 5)
+    turned.SetMatrixTransformToParent(rotation.GetMatrix())
+    for volume in (ed, es):
+        volume.SetAndObserveTransformNodeID(turned.GetID())
+    for volume in (ed, es):
+        volume.HardenTransform()
+    host.process(400)
+    assert module.reading.function() == before and not module.reading.anyCorrected()
+
+
+def test_the_panel_follows_masks_made_from_the_console(host, module, phantom):
+    add_cine(module, phantom)
+    put_masks(module, phantom)
+    module.logic.finishSegmenting(module.reading, finished_job(phantom, may_discard=True))  # nobody tells the panel
+    host.process(50)
+    paint(host, module, "ED", Label.LV, CORNER)
+    host.process(400)
+    shown = module.ui.resultsTable.item(0, 1).text()
+    assert shown == f"{module.reading.function()['lv']['edv_ml']:.1f} mL" and module.reading.anyCorrected()
+
+
+def test_a_report_right_after_an_edit_has_the_new_figures(host, module, phantom, tmp_path):
+    add_cine(module, phantom)
+    put_masks(module, phantom)
+    paint(host, module, "ED", Label.LV, (slice(0, 3), slice(0, 40), slice(0, 40)))
+    host.answer(str(tmp_path / "report.html"))
+    click(module.ui.reportButton)
+    edv = module.reading.function()["lv"]["edv_ml"]
+    assert f"{edv:.1f}" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+# ----------------------------------------------------------------------------------------- one cine, then another
+
+
+def test_choosing_another_cine_shows_that_one_and_hides_the_masks_of_the_former(host, module, phantom):
+    from CardiacSegSlicer import views
+
+    first = add_cine(module, phantom, "first")
+    put_masks(module, phantom, cycle=True)
+    former = module.reading
+    views.play(first, True)
+    module.ui.playButton.checked = True
+    second = add_cine(module, phantom, "second")
+    host.process(300)
+    composite = slicer.app.applicationLogic().GetSliceLogicByLayoutName("Red").GetSliceCompositeNode()
+    assert composite.GetBackgroundVolumeID() == second.GetID()
+    assert not former.segmentation("ED").GetDisplayNode().GetVisibility()
+    assert not views.isPlaying(first) and rows(module) == 0
+    plot = slicer.mrmlScene.GetSingletonNode("PlotView1", "vtkMRMLPlotViewNode")
+    assert plot is None or plot.GetPlotChartNode() is None
+
+
+def test_a_cine_with_an_es_volume_besides_is_refused_in_words(host, module, phantom):
+    first, second = add_cine(module, phantom, "first"), add_cine(module, phantom, "second")
+    module.parameters.esVolume = first
+    assert second is module.parameters.cine
+    assert "ES volume" in module.ui.problemLabel.text and not module.ui.segmentButton.enabled
+
+
+def test_a_deleted_cine_empties_the_panel(host, module, phantom):
+    cine = add_cine(module, phantom)
+    put_masks(module, phantom)
+    slicer.mrmlScene.RemoveNode(cine)
+    host.process(400)
+    assert module.reading is None and rows(module) == 0
+
+
+def test_a_scene_loaded_before_the_module_is_opened_is_there_when_it_is(host, module, phantom, tmp_path):
+    add_cine(module, phantom)
+    put_masks(module, phantom)
+    before = module.reading.function()
+    host.saveScene(tmp_path / "scene.mrb")
+    host.reset()
+    host.loadScene(tmp_path / "scene.mrb")
+    again = host.loadModule(MODULE_FILE)
+    assert again.reading.function() == before
+    assert again.correctPanel.editor.segmentationNode() is again.reading.segmentation(again.correctPanel.phase)
+
+
+def test_leaving_the_module_and_coming_back_lets_segmenting_go_on(host, module, phantom):
+    add_cine(module, phantom)
+    click(module.ui.segmentButton)
+    host.selectModule("")
+    host.process(100)
+    host.selectModule("CardiacSeg")
+    assert module.segmentPanel.running
+    host.waitFor(lambda: not module.segmentPanel.running, 60)
+    assert module.reading.hasResult
+
+
+def test_the_largest_stack_is_assembled_and_not_offered_again(host, module, phantom):
+    from CardiacSegLib.study import CineStudy, Geometry
+    from CardiacSegSlicer.loading import addCine
+
+    g = phantom.study.geometry
+    for z in range(phantom.study.slices):
+        one = Geometry((1, *g.shape[1:]), g.spacing, tuple(g.to_lps(np.array([z, 0, 0])).tolist()), g.direction)
+        image = phantom.study.image[:, z : z + 1]
+        addCine(CineStudy(image, one, name=f"slice {z}", times_ms=phantom.study.times_ms), slicer.mrmlScene)
+    host.process(400)
+    assert module.ui.assembleButton.visible
+    click(module.ui.assembleButton)
+    host.process(400)
+    assert module.reading.study().slices == phantom.study.slices
+    assert not module.ui.assembleButton.visible

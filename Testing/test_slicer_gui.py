@@ -25,7 +25,7 @@ from CardiacSegLib.cli import main as cardiacseg
 from CardiacSegLib.phantom import PhantomConfig, make_phantom
 from CardiacSegLib.study import Label
 from CardiacSegLib.writers import write_cine
-from SlicerHost.user import click, paint
+from SlicerHost.user import click, paint, put_masks
 
 MODULE_FILE = Path(__file__).resolve().parents[1] / "CardiacSeg" / "CardiacSeg.py"
 #: s that any one piece of work may take.
@@ -131,7 +131,7 @@ def _notes(module) -> str:
 
 def test_masks_are_shown_only_over_the_frame_that_they_belong_to(host, module, small_cine):
     load(host, module, small_cine)
-    segment(host, module)
+    put_masks(module, make_phantom(SMALL))
     reading, cine = module.reading, module.parameters.cine
     from CardiacSegSlicer import views
 
@@ -153,7 +153,7 @@ def test_masks_are_shown_only_over_the_frame_that_they_belong_to(host, module, s
 
 def test_corrections_are_never_replaced_without_asking_and_can_be_taken_back(host, module, small_cine):
     load(host, module, small_cine)
-    segment(host, module)
+    put_masks(module, make_phantom(SMALL))
     automatic = module.reading.labels("ED").data.copy()
     paint(host, module, "ED", Label.RV, (slice(0, 1), slice(0, 4), slice(0, 4)))
     edited = module.reading.labels("ED").data.copy()
@@ -297,24 +297,27 @@ def test_ed_and_es_as_two_volumes_are_segmented(host, module, tmp_path):
     assert module.reading.segmentation("ES").GetNodeReference("referenceImageGeometryRef") is es
 
 
-def test_a_rigid_transform_over_the_cine_stands_over_the_masks_and_changes_no_figure(host, module, small_cine):
+def test_a_rigid_transform_over_the_cine_stands_over_the_masks_and_changes_no_figure(
+    host, module, small_cine, tmp_path
+):
     import slicer
     import vtk
 
-    load(host, module, small_cine)
-    segment(host, module)
-    before = module.reading.function()
+    load(host, module, small_cine)  # an oblique stack
     turned = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "turned")
     transform = vtk.vtkTransform()
     transform.RotateWXYZ(33, 1, 2, 3)
     transform.Translate(10, -20, 30)
     turned.SetMatrixTransformToParent(transform.GetMatrix())
     module.parameters.cine.SetAndObserveTransformNodeID(turned.GetID())
-    assert module.reading.segmentation("ED").GetParentTransformNode() is turned  # at once
-    assert module.reading.function() == before
     segment(host, module)
-    assert module.reading.function() == before
     assert module.reading.segmentation("ED").GetParentTransformNode() is turned
+    assert cardiacseg(["segment", str(small_cine), "--output", str(tmp_path)]) == 0
+    truth = json.loads((tmp_path / "function.json").read_text(encoding="utf-8"))
+    assert module.reading.function()["lv"] == pytest.approx(truth["lv"], abs=1e-6)
+    module.parameters.cine.SetAndObserveTransformNodeID(None)
+    assert module.reading.segmentation("ED").GetParentTransformNode() is None
+    assert module.reading.function()["lv"] == pytest.approx(truth["lv"], abs=1e-6)
 
 
 def test_what_is_no_cine_is_said_in_words_and_cannot_be_segmented(host, module):
@@ -423,7 +426,7 @@ def test_the_whole_cycle_is_a_dense_sequence_in_step_with_the_cine(host, module,
 
 def test_figures_masks_report_and_training_case_are_written(host, module, small_cine, tmp_path):
     load(host, module, small_cine)
-    segment(host, module)
+    put_masks(module, make_phantom(SMALL))
     module.ui.heightSpinBox.value, module.ui.weightSpinBox.value = 180.0, 75.0
     for button, path in (
         (module.ui.saveTableButton, tmp_path / "figures.csv"),
@@ -452,7 +455,7 @@ def test_figures_masks_report_and_training_case_are_written(host, module, small_
 
 def test_indexed_figures_need_height_and_weight(host, module, small_cine):
     load(host, module, small_cine)
-    segment(host, module)
+    put_masks(module, make_phantom(SMALL))
     module.ui.heightSpinBox.value = module.ui.weightSpinBox.value = 0
     table = module.ui.resultsTable
     assert not any(table.item(i, 2).text() for i in range(table.rowCount))

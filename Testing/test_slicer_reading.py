@@ -6,7 +6,6 @@ Masks are the phantom's own, put in as a finished job would, so that no network 
 from __future__ import annotations
 
 import sys
-import types
 from dataclasses import replace
 
 import numpy as np
@@ -21,9 +20,8 @@ import vtk  # noqa: E402
 from CardiacSegLib.errors import CardiacSegError  # noqa: E402
 from CardiacSegLib.phantom import PhantomConfig, make_phantom  # noqa: E402
 from CardiacSegLib.study import Label  # noqa: E402
-from CardiacSegLib.workflow import measure_labels  # noqa: E402
 from conftest import MODULE_FILE  # noqa: E402
-from SlicerHost.user import click, paint  # noqa: E402
+from SlicerHost.user import click, finished_job, paint, put_masks  # noqa: E402
 
 SMALL = PhantomConfig(frames=6, slices=5, size=(120, 104), spacing=(20.0, 2.5, 2.5))
 CORNER = (slice(0, 1), slice(0, 4), slice(0, 4))
@@ -41,23 +39,6 @@ def add_cine(module, phantom, name: str = "cine"):
     module.parameters.esVolume = None
     module.parameters.cine = cine
     return cine
-
-
-def finished_job(phantom, *notes: str, cycle: bool = False, may_discard: bool = False):
-    """What a segmenting process gives, with the phantom's own masks."""
-    study = phantom.study.with_phases(phantom.ed, phantom.es)
-    labels = {i: phantom.labels[i] for i in (range(study.frames) if cycle else (phantom.ed, phantom.es))}
-    function = measure_labels(study, labels, model="truth", notes=notes)
-    return types.SimpleNamespace(
-        state="done", study=study, labels=labels, function=function, device="cpu", error="", mayDiscard=may_discard
-    )
-
-
-def put_masks(module, phantom, *notes: str, cycle: bool = False, may_discard: bool = False) -> None:
-    module.reading.node.wholeCycle = cycle
-    job = finished_job(phantom, *notes, cycle=cycle, may_discard=may_discard)
-    module.logic.finishSegmenting(module.reading, job)
-    module.segmented(module.reading)
 
 
 def warnings_of(module) -> str:

@@ -1,7 +1,7 @@
 # make demo | test | test-gui | gui | lint | bench | clean, all in one virtual environment, .venv.
 #
 #   gui         the Slicer module in a window without Slicer (Testing/SlicerHost), with the phantom loaded
-#   test-gui    the tests of the Slicer module alone
+#   test-gui    the tests of the panel alone
 #
 #   PYTHON=python3.11        the Python that makes .venv (3.9 or later)
 #   TORCH="torch==2.13.0"    the torch to install, before everything else (default: any that the library accepts)
@@ -31,7 +31,8 @@ test: lint system-libraries
 	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
 
 test-gui: .venv/.development system-libraries
-	$(BIN)/python -m pytest Testing/test_slicer_*.py $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest Testing/test_slicer_host.py Testing/test_slicer_gui.py Testing/test_slicer_reading.py \
+		Testing/test_slicer_views.py $(PYTEST_OPTIONS)
 
 gui: .venv/.development
 	cd Testing && ../$(BIN)/python -m SlicerHost.gui

@@ -330,10 +330,10 @@ class CardiacSegTest(ScriptedLoadableModuleTest):
 
     def test_phantomIsReadWithinFivePoints(self):
         from CardiacSegLib.function.volumes import function_from_volumes
-        from CardiacSegLib.phantom import make_phantom
+        from CardiacSegLib.phantom import PhantomConfig, make_phantom
         from CardiacSegSlicer.loading import addCine
 
-        phantom = make_phantom()
+        phantom = make_phantom(PhantomConfig(frames=8))
         ed, es = ({k: float(v[i]) for k, v in phantom.volumes_ml.items()} for i in (phantom.ed, phantom.es))
         truth = function_from_volumes(ed, es).lv.ef_percent
         self.delayDisplay("Segmenting the phantom")

@@ -231,7 +231,7 @@ def test_two_cines_of_a_scene_do_not_mix(host, module, small_cine, tmp_path):
     other = tmp_path / "other.nii.gz"
     write_cine(other, make_phantom(replace(SMALL, frames=5, edv_ml=180.0)).study)
     first = load(host, module, small_cine)
-    segment(host, module)
+    put_masks(module, make_phantom(SMALL))
     before = module.reading.function()
     second = load(host, module, other)
     assert second is not first and not module.reading.hasResult and module.ui.resultsTable.rowCount == 0

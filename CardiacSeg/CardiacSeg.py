@@ -211,7 +211,7 @@ class CardiacSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _leave(self, reading):
         """What is shown of the former cine goes, where another one takes its place."""
         former = self.reading
-        if former is None or (reading is not None and former.node.parameterNode is reading.node.parameterNode):
+        if former is None or former.isSameAs(reading):
             return
         self.phasesPanel.stop()
         if former.node.parameterNode.GetScene() is None or former.node.cine is None:
@@ -222,8 +222,7 @@ class CardiacSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def isBusy(self, reading):
         """Whether a cine is being segmented: its masks and phases are then left alone."""
-        job = self.segmentPanel.jobReading
-        return job is not None and reading is not None and job.node.parameterNode is reading.node.parameterNode
+        return reading is not None and reading.isSameAs(self.segmentPanel.jobReading)
 
     def showBusy(self):
         """Segmenting has begun or ended."""
@@ -235,7 +234,7 @@ class CardiacSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def segmented(self, reading):
         """New masks are there: show them and their figures."""
-        if self.reading is None or self.reading.node.parameterNode is not reading.node.parameterNode:
+        if not reading.isSameAs(self.reading):
             return  # another cine was chosen meanwhile; its figures are there when it is chosen again
         self.setReading(reading)
         for section in (self.ui.correctSection, self.ui.resultsSection):

@@ -26,6 +26,11 @@ class CorrectedError(CardiacSegError):
     """Masks that were corrected by hand stand in the way; ask, and call again with ``discardCorrections=True``."""
 
 
+def _names(model) -> list[str]:
+    """Names or files of one model or several."""
+    return [str(model)] if isinstance(model, (str, Path)) else [str(m) for m in model]
+
+
 class CardiacSegLogic(ScriptedLoadableModuleLogic):
     """See the module. Frames count from 1; paths are ``str`` or ``Path``."""
 
@@ -106,10 +111,9 @@ class CardiacSegLogic(ScriptedLoadableModuleLogic):
         elif study.ed is not None and study.ed == study.es:
             raise StudyError(_("End diastole and end systole are the same frame. Choose two."))
         self.installer.ensure()
-        models = [model] if isinstance(model, (str, Path)) else list(model)
         job = SegmentJob(
             study,
-            models=[str(m) for m in models],
+            models=_names(model),
             device=device,
             wholeCycle=reading.node.wholeCycle and not reading.isPair,
         )
@@ -165,11 +169,10 @@ class CardiacSegLogic(ScriptedLoadableModuleLogic):
             CardiacSegError: there is no study, or the model cannot be used.
         """
         self.installer.ensure()
-        models = [model] if isinstance(model, (str, Path)) else list(model)
         job = BatchJob(
             str(root),
             str(output),
-            models=[str(m) for m in models],
+            models=_names(model),
             device=device,
             wholeCycle=wholeCycle,
             overwrite=overwrite,

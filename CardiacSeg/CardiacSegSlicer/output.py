@@ -267,8 +267,7 @@ def keepAutomaticSequence(labelsByFrame: Mapping[int, LabelMap], cineProxy, name
 def automaticLabels(automaticNode, volumeNode, frameIndex: int | None = None) -> LabelMap | None:
     """The automatic result on the grid of its volume, of a whole cycle that of one frame (index from 0).
 
-    None where the copy is not there: hidden nodes go into an MRB file, but not into the files of a scene saved as
-    ``.mrml``.
+    None where the copy is not there, or of another size than the volume.
     """
     if frameIndex is not None:
         automaticNode = automaticNode.GetNthDataNode(frameIndex)

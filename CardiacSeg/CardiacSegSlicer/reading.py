@@ -71,6 +71,10 @@ class Reading:
                 segmentation.HardenTransform()
             segmentation.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
 
+    def isSameAs(self, other: Reading | None) -> bool:
+        """Whether both are of one cine: several objects may stand for it."""
+        return other is not None and self.node.parameterNode is other.node.parameterNode
+
     @property
     def isPair(self) -> bool:
         """Whether ED and ES are two volumes of their own."""

@@ -41,26 +41,32 @@ class Augmenter:
         Returns:
             images as float32 and labels as int64, ``(batch, channel, size, size)``.
         """
-        images = images.float().div_(255.0) if images.dtype == torch.uint8 else images
+        largest = 255.0 if images.dtype == torch.uint8 else 1.0
         if self.config.slice_flip > 0:
             images, labels = self._flip_slices(images, labels)
+        images = images.float()
         grid = self._grid(images, centres)
         # Slices may be shifted apart only where just one of them has its label to keep to.
         neighbours = labels.shape[1] == 1 and images.shape[1] > 1
         moved = self._sample_images(images, grid, neighbours and self.config.slice_jitter_px > 0)
         nearest = F.grid_sample(labels.float(), grid, mode="nearest", align_corners=False)
-        return self._intensity(moved), nearest.round_().long()
+        return self._intensity(moved.div_(largest)), nearest.round_().long()
 
     def _flip_slices(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Reverse some stacks; a slice's own label (one channel) stays what it is."""
-        chosen = self._chance(len(images), self.config.slice_flip).to(images.device)[:, None, None, None]
-        return torch.where(chosen, images.flip(1), images), torch.where(chosen, labels.flip(1), labels)
+        chosen = self._chosen(len(images), self.config.slice_flip).to(images.device)
+        turned = images.index_copy(0, chosen, images[chosen].flip(1))
+        return turned, labels if labels.shape[1] == 1 else labels.index_copy(0, chosen, labels[chosen].flip(1))
 
     def _uniform(self, n: int, low: float, high: float) -> Tensor:
         return torch.rand(n, generator=self.generator) * (high - low) + low
 
     def _chance(self, n: int, share: float) -> Tensor:
         return torch.rand(n, generator=self.generator) < share
+
+    def _chosen(self, n: int, share: float) -> Tensor:
+        """Indexes of the samples that are changed, on the CPU."""
+        return self._chance(n, share).nonzero().flatten()
 
     def _normal(self, *shape: int) -> Tensor:
         return torch.randn(*shape, generator=self.generator)
@@ -75,10 +81,10 @@ class Augmenter:
         points = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).reshape(1, -1, 2)
         moved = (points @ matrix.transpose(1, 2)).reshape(n, out_y, out_x, 2)
         if self.config.elastic_px > 0:
-            moved = moved + self._displacement(n, out_y, out_x)
-        moved = moved + (centres.flip(1) + shift).reshape(n, 1, 1, 2)
+            self._displace(moved)
         scale = torch.tensor([2.0 / width, 2.0 / height])
-        return ((moved + 0.5) * scale - 1.0).to(images.device, non_blocking=True)
+        offset = (centres.flip(1) + shift + 0.5) * scale - 1.0
+        return torch.addcmul(offset.reshape(n, 1, 1, 2), moved, scale).to(images.device, non_blocking=True)
 
     def _affine(self, n: int, size: float) -> tuple[Tensor, Tensor]:
         """Matrices ``(n, 2, 2)`` from output to input pixels, and shifts ``(n, 2)``, both in (x, y)."""
@@ -98,10 +104,14 @@ class Augmenter:
                 matrix[:, :, axis] *= torch.where(self._chance(n, c.flip), -1.0, 1.0)[:, None]
         return matrix, (torch.rand(n, 2, generator=self.generator) * 2 - 1) * (c.translation * size)
 
-    def _displacement(self, n: int, height: int, width: int) -> Tensor:
+    def _displace(self, points: Tensor) -> None:
+        """Move some samples' positions ``(n, y, x, 2)`` by a smooth field, in place."""
+        n, height, width, _ = points.shape
         coarse = self._normal(n, 2, 6, 6) * self.config.elastic_px
-        coarse *= self._chance(n, self.config.elastic_share)[:, None, None, None]
-        return F.interpolate(coarse, (height, width), mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
+        chosen = self._chosen(n, self.config.elastic_share)
+        if len(chosen):
+            smooth = F.interpolate(coarse[chosen], (height, width), mode="bicubic", align_corners=True)
+            points.index_add_(0, chosen, smooth.permute(0, 2, 3, 1))
 
     def _sample_images(self, images: Tensor, grid: Tensor, shifted: bool) -> Tensor:
         jitter, channels = self.config.slice_jitter_px, images.shape[1]
@@ -137,13 +147,13 @@ class Augmenter:
         if c.low_resolution > 0:
             x = self._lower_resolution(x)
         if c.noise > 0:
-            noise = torch.randn(x.shape, generator=self.generator).to(device)
-            x = x + noise * each(self._uniform(n, 0.0, c.noise) * self._chance(n, 0.5))
+            chosen, size = self._chosen(n, 0.5), self._uniform(n, 0.0, c.noise)
+            noise = self._normal(len(chosen), *x.shape[1:]) * size[chosen, None, None, None]
+            x.index_add_(0, chosen.to(device), noise.to(device))
         return x * inside
 
     def _lower_resolution(self, x: Tensor) -> Tensor:
-        chosen = self._chance(len(x), self.config.low_resolution).nonzero().flatten().tolist()
-        for i in chosen:
+        for i in self._chosen(len(x), self.config.low_resolution).tolist():
             share = float(self._uniform(1, 0.5, 1.0))
             size = [max(8, int(s * share)) for s in x.shape[2:]]
             small = F.interpolate(x[i : i + 1], size, mode="bilinear", antialias=True)

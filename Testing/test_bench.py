@@ -20,9 +20,9 @@ TABLES = {
     "Inference by stage": 8,
     "From a cold shell": 2,
     "Peak memory": 3,
-    "Training default-2d, steps per second": 3,
+    "Training default-2d, steps per second": 5,
     "A training step of default-2d by part": 7,
-    "Training paper-2d-dice-ce, steps per second": 3,
+    "Training paper-2d-dice-ce, steps per second": 5,
     "A training step of paper-2d-dice-ce by part": 7,
 }
 

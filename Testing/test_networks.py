@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from CardiacSegLib.augmentation import Augmenter
 from CardiacSegLib.losses import SegmentationLoss, log_dice_loss, weighted_cross_entropy
 from CardiacSegLib.networks.config import NetworkConfig
-from CardiacSegLib.networks.unet import build_network
+from CardiacSegLib.networks.unet import ConvBlock, build_network
 from CardiacSegLib.training.config import AugmentationConfig, LossConfig
 from CardiacSegLib.training.presets import AUGMENTATIONS, PRESETS, get_preset
 
@@ -39,6 +39,18 @@ def test_any_size_of_grid_and_any_number_of_levels_go_together(dims):
     for height, width in ((136, 144), (33, 70)):
         shape = (1, 1, height, width) if dims == 2 else (1, 1, 2, height, width)
         assert build_network(config)(torch.rand(shape)).shape == (1, 4, *shape[2:])
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_block_makes_of_two_inputs_what_it_makes_of_both_joined(dims):
+    torch.manual_seed(0)
+    block = ConvBlock(dims, 5, 4, 2).double().eval()
+    grid = (4, 9, 8)[-dims:]
+    x, y = torch.randn(2, 3, *grid, dtype=torch.float64), torch.randn(2, 2, *grid, dtype=torch.float64)
+    joined = block(torch.cat([x, y], dim=1))
+    torch.testing.assert_close(block.joined(x, y), joined)
+    block[0].bias = torch.nn.Parameter(torch.randn(4, dtype=torch.float64))  # as after folding the batch norm into it
+    torch.testing.assert_close(block.joined(x, y), block(torch.cat([x, y], dim=1)))
 
 
 def test_the_papers_networks_have_the_papers_widths():

@@ -50,8 +50,8 @@ def tiny_preset(dims: int = 2, epochs: int = 3, **changes) -> Preset:
         ),
         augmentation=LIGHT,
         training=TrainingConfig(
-            epochs=epochs, batch_size=4, optimiser="adamw", learning_rate=0.02, schedule="cosine", ema=0.9,
-            crop=64, gradient_clip=5.0, **changes,
+            epochs=epochs, batch_size=4 if planar else 2, optimiser="adamw", learning_rate=0.02, schedule="cosine",
+            ema=0.9, crop=64, gradient_clip=5.0, **changes,
         ),
         largest_component=True,
     )  # fmt: skip
@@ -78,10 +78,10 @@ def settings(**changes) -> TrainSettings:
 
 @pytest.mark.parametrize("dims", [2, 3])
 def test_a_network_learns_the_phantoms(phantoms, tmp_path, dims):
-    train(phantoms, tmp_path, tiny_preset(dims, epochs=12 if dims == 2 else 36), ["patient001"], settings())
+    train(phantoms, tmp_path, tiny_preset(dims, epochs=12 if dims == 2 else 24), ["patient001"], settings())
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     best = max(entry["val_dice"] for entry in log)
-    assert best > 0.5, best
+    assert best > 0.6, best
     assert log[-1]["loss"] < 0.6 * log[0]["loss"]
     model = load_model(tmp_path / "model.pt")
     assert model.facts["validation_dice"] and model.preset.network.dims == dims

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from CardiacSegLib.networks.config import NetworkConfig
 
 _CONV = {2: nn.Conv2d, 3: nn.Conv3d}
+_CONVOLVE = {2: F.conv2d, 3: F.conv3d}
 _UP = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 _NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _DROP = {2: nn.Dropout2d, 3: nn.Dropout3d}
@@ -30,6 +31,20 @@ class ConvBlock(nn.Sequential):
                 nn.ReLU(inplace=True),
             ]
         super().__init__(*layers)
+
+    def joined(self, x: Tensor, y: Tensor) -> Tensor:
+        """What the block makes of ``torch.cat([x, y], dim=1)``, without joining them.
+
+        A convolution is linear in its input's channels: two smaller ones save the copy, and that of its gradient.
+        """
+        first, *others = self
+        assert isinstance(first, (nn.Conv2d, nn.Conv3d))
+        convolve, channels = _CONVOLVE[x.ndim - 2], x.shape[1]
+        out = convolve(x, first.weight[:, :channels], first.bias, padding=1)
+        out += convolve(y, first.weight[:, channels:], padding=1)
+        for layer in others:
+            out = layer(out)
+        return out
 
 
 class PixelShuffle(nn.Module):
@@ -57,7 +72,7 @@ class UpBlock(nn.Module):
         self.block = ConvBlock(dims, 2 * outputs, outputs, config.convs)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        return self.block(torch.cat([self.up(x), skip], dim=1))
+        return self.block.joined(self.up(x), skip)
 
 
 class UNet(nn.Module):

@@ -21,6 +21,7 @@ from CardiacSegLib.augmentation import Augmenter
 from CardiacSegLib.errors import TrainingError
 from CardiacSegLib.inference import placed, predict_volume
 from CardiacSegLib.losses import SegmentationLoss
+from CardiacSegLib.memory import freed_memory_kept
 from CardiacSegLib.metrics.overlap import dice
 from CardiacSegLib.models import TrainedModel, save_model
 from CardiacSegLib.networks.unet import UNet, build_network
@@ -109,6 +110,10 @@ class Trainer:
 
     def run(self) -> float:
         """Train to the last epoch; returns the best validation Dice, −1 without validation."""
+        with freed_memory_kept():
+            return self._run()
+
+    def _run(self) -> float:
         self._resume()
         distributed.same_everywhere(self.epoch, "The processes found different checkpoints in the output folder.")
         if distributed.rank() == 0:

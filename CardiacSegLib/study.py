@@ -2,7 +2,8 @@
 
 Conventions of the whole library, stated here once:
 
-- image arrays are ``(t, z, y, x)``, one frame is ``(z, y, x)``; ``z`` runs through the short-axis stack;
+- image arrays are ``(t, z, y, x)``, one frame is ``(z, y, x)``; ``z`` runs through the short-axis stack, and readers
+  turn every stack alike, however its file stores it (:mod:`CardiacSegLib.orientation`);
 - ``spacing`` is in mm in the same order as the array, ``(z, y, x)``;
 - ``origin`` is the LPS position in mm of the centre of voxel ``[0, 0, 0]``, as ``(x, y, z)``;
 - ``direction`` is 3 × 3, its **columns** the LPS unit vectors along the array's x, y and z axes
@@ -24,6 +25,8 @@ from CardiacSegLib.errors import StudyError
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
+
+    from CardiacSegLib.orientation import StoredGrid
 
 
 class Label(enum.IntEnum):
@@ -174,6 +177,7 @@ class CineStudy:
         source: path that was read, for messages.
         kind: ``"acdc"``, ``"image"``, ``"pair"``, ``"dicom"``, ``"phantom"`` or ``"array"``.
         warnings: every doubt and every repair made while reading, as sentences.
+        stored: how the input stores the stack, where it was read from one.
     """
 
     image: np.ndarray
@@ -187,6 +191,7 @@ class CineStudy:
     source: str = ""
     kind: str = "array"
     warnings: tuple[str, ...] = ()
+    stored: StoredGrid | None = None
 
     def __post_init__(self) -> None:
         if self.image.ndim != 4 or tuple(self.image.shape[1:]) != self.geometry.shape:
@@ -228,6 +233,10 @@ class CineStudy:
         if not 0 <= index < self.frames:
             raise StudyError(f"There is no frame {index + 1}: '{self.name}' has {self.frames}.")
         return self.image[index]
+
+    def as_stored(self, labels: LabelMap) -> LabelMap:
+        """A label map of this study on the very grid of its input, in the input's own order of axes."""
+        return labels if self.stored is None else self.stored.labels_to_stored(labels)
 
     def index_of(self, frame_number: int) -> int:
         """Index (from 0) of a frame by its number (from 1)."""

@@ -277,7 +277,7 @@ class SegmentJob(Job):
         for index, name in label_files(written, range(written.frames)).items():
             if name not in names:
                 continue
-            read = read_label_map(names[name])
+            read = read_label_map(names[name], as_stored=True)
             if not read.geometry.matches(self.study.geometry, _GRID_TOLERANCE_MM):
                 raise StudyError("The result lies on another grid than the study. Nothing was taken over.")
             labels[index] = LabelMap(read.data, self.study.geometry)

@@ -11,6 +11,8 @@ from CardiacSegLib.study import CineStudy
 def read_study(path: Path, es_path: Path | None = None, *, whole_cycle: bool = False) -> CineStudy:
     """Read an ACDC patient folder, a NIfTI or NRRD file, a folder of cine DICOM, or an ED/ES pair of files.
 
+    The axes are in the library's order (:mod:`CardiacSegLib.orientation`), whatever that of the files is.
+
     Args:
         path: the file or folder; the ED file of a pair.
         es_path: the ES file of a pair.
@@ -46,6 +48,7 @@ def read_study(path: Path, es_path: Path | None = None, *, whole_cycle: bool = F
 
 
 def _read_folder(folder: Path) -> CineStudy:
+    from CardiacSegLib.orientation import ordered
     from CardiacSegLib.readers.dicom import read_dicom_folder
     from CardiacSegLib.readers.find import study_images
 
@@ -60,4 +63,4 @@ def _read_folder(folder: Path) -> CineStudy:
         from CardiacSegLib.readers.images import read_image_file
 
         return read_image_file(images[0])
-    return read_dicom_folder(folder)
+    return ordered(read_dicom_folder(folder), through=0)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from CardiacSegLib.errors import StudyError
-from CardiacSegLib.readers.images import read_image_file, read_label_map
+from CardiacSegLib.readers.images import read_image_file, read_label_map, same_grid
 from CardiacSegLib.study import CineStudy, LabelMap, Patient
 
 
@@ -114,7 +114,7 @@ def read_acdc_folder(folder: Path, whole_cycle: bool = False) -> CineStudy:
         study = read_image_file(path)
         if study.frames != 1:
             raise StudyError(f"'{path}' holds {study.frames} frames; a frame file holds one.")
-        if studies and not studies[0].geometry.matches(study.geometry):
+        if studies and not same_grid(studies[0], study):
             raise StudyError(f"The ED and ES frames of '{folder}' lie on different grids.")
         studies.append(study)
     warnings = tuple(dict.fromkeys(w for s in studies for w in s.warnings))
@@ -133,6 +133,7 @@ def read_acdc_folder(folder: Path, whole_cycle: bool = False) -> CineStudy:
         source=str(folder),
         kind="acdc",
         warnings=warnings,
+        stored=studies[0].stored,
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from CardiacSegLib.errors import StudyError
+from CardiacSegLib.orientation import ordered, stored_grid
 from CardiacSegLib.readers.nifti_check import check_nifti
 from CardiacSegLib.study import CineStudy, Geometry, LabelMap
 
@@ -118,6 +119,8 @@ def grid_doubts(geometry: Geometry) -> list[str]:
 def read_image_file(path: Path) -> CineStudy:
     """A 3D file as a study of one frame, a 4D file as a cine; image ``(t, z, y, x)``, geometry in LPS.
 
+    The axes are in the library's order (:mod:`CardiacSegLib.orientation`), whatever the file's is.
+
     Raises:
         StudyError: the file cannot be read, or is not a grey-value image of 3 or 4 dimensions.
     """
@@ -125,11 +128,11 @@ def read_image_file(path: Path) -> CineStudy:
     array = _checked_array(path, image)
     frames = array[np.newaxis] if array.ndim == 3 else array
     try:
-        geometry = Geometry.from_sitk(image)
-        study = CineStudy(frames, geometry, name=stem_of(path), source=str(path), kind="image")
+        stored = CineStudy(frames, Geometry.from_sitk(image), name=stem_of(path), source=str(path), kind="image")
     except StudyError as error:
         raise StudyError(f"'{path}': {error}") from error
-    warnings = grid_doubts(geometry)
+    study = ordered(stored)
+    warnings = grid_doubts(study.geometry)
     if np.ptp(frames) == 0:
         warnings.append("The image is constant: every voxel has the same value.")
     if image.GetDimension() == 4 and image.GetSpacing()[3] > 0:
@@ -159,7 +162,7 @@ def read_pair(ed_path: Path, es_path: Path) -> CineStudy:
     for study, path in ((ed, ed_path), (es, es_path)):
         if study.frames != 1:
             raise StudyError(f"'{path}' holds {study.frames} frames; an ED/ES pair is two files of one frame each.")
-    if not ed.geometry.matches(es.geometry):
+    if not same_grid(ed, es):
         raise StudyError(f"'{ed_path}' and '{es_path}' lie on different grids; ED and ES must be frames of one cine.")
     warnings = tuple(dict.fromkeys((*ed.warnings, *es.warnings)))
     return replace(
@@ -167,8 +170,17 @@ def read_pair(ed_path: Path, es_path: Path) -> CineStudy:
     )
 
 
-def read_label_map(path: Path, numbering: str = "acdc") -> LabelMap:
+def same_grid(study: CineStudy, other: CineStudy) -> bool:
+    """Whether two studies that were read from files lie on one grid, stored in one order."""
+    stored = [s.geometry if s.stored is None else s.stored.geometry for s in (study, other)]
+    return stored[0].matches(stored[1])
+
+
+def read_label_map(path: Path, numbering: str = "acdc", *, as_stored: bool = False) -> LabelMap:
     """A label map of one frame, its numbers those of ``numbering`` (``"acdc"``, ``"mnms"``).
+
+    The axes are in the library's order, as those of the image on the same grid; ``as_stored`` leaves them in the
+    file's.
 
     Raises:
         StudyError: the file cannot be read, is not 3D, or holds other numbers.
@@ -178,6 +190,10 @@ def read_label_map(path: Path, numbering: str = "acdc") -> LabelMap:
     if array.ndim != 3:
         raise StudyError(f"'{path}' has {array.ndim} dimensions; a label map of one frame has 3.")
     try:
-        return LabelMap.from_numbering(array, Geometry.from_sitk(image), numbering)
+        geometry = Geometry.from_sitk(image)
+        if not as_stored:
+            stored, _ = stored_grid(geometry)
+            array, geometry = stored.from_stored(array), stored.turned
+        return LabelMap.from_numbering(array, geometry, numbering)
     except StudyError as error:
         raise StudyError(f"'{path}': {error}") from error

@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
 from CardiacSegLib.errors import CardiacSegError
 from CardiacSegLib.readers.find import FoundStudy, find_studies
 from CardiacSegLib.workflow import FUNCTION_FILE, SegmentOptions, segment_path
+from CardiacSegLib.writers import write_json
 
 if TYPE_CHECKING:
     from CardiacSegLib.inference import Segmenter
 
+#: In the folder of results while a reading goes on: what it finds there is unfinished work of one that was killed.
+UNFINISHED_FILE = ".unfinished.json"
+
+#: A study at which so many worker processes died is set aside.
+TRIES = 2
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one study: ``"done"``, ``"skipped"`` (done before) or ``"failed"``; its figures or the reason."""
+    """What became of one study: ``"done"``, ``"skipped"`` (done before) or ``"failed"``; its figures or the reason.
+
+    ``seconds`` were spent on it, in ``tries`` tries: every try but the last ended with the death of a worker.
+    """
 
     name: str
     status: str
     function: dict[str, Any] | None = None
     reason: str = ""
+    seconds: float = 0.0
+    tries: int = 0
 
 
 class _NoSegmenter(Exception):
@@ -66,7 +80,7 @@ def run_batch(
         if on_study:
             on_study(number, len(studies), None, found)
         try:
-            outcome = _one(found, output, once, options)
+            outcome = settled(found, output, options) or one_study(found, output, once, options)
         except _NoSegmenter as error:  # no study's fault: every other would fail alike
             raise error.__cause__ or error from None
         outcomes.append(outcome)
@@ -75,19 +89,63 @@ def run_batch(
     return outcomes
 
 
-def _one(found: FoundStudy, output: Path, segmenter: Callable[[], Segmenter], options: SegmentOptions) -> Outcome:
+def settled(found: FoundStudy, output: Path, options: SegmentOptions) -> Outcome | None:
+    """The outcome of a study that needs no reading: done before, or set aside; ``None`` of one that does."""
+    if options.overwrite:
+        return None
     name, target = str(found.results), output / found.results
-    if (target / FUNCTION_FILE).exists() and not options.overwrite:
+    if (target / FUNCTION_FILE).exists():
         return Outcome(name, "skipped", json.loads((target / FUNCTION_FILE).read_text(encoding="utf-8")))
+    return set_aside(found) if _deaths(target / UNFINISHED_FILE) >= TRIES else None
+
+
+def set_aside(found: FoundStudy) -> Outcome:
+    """The outcome of a study that kills whatever touches it."""
+    reason = (
+        f"set aside: {TRIES} worker processes died while they read it (a crash, or too little memory). "
+        "--overwrite tries it again."
+    )
+    return Outcome(str(found.results), "failed", reason=reason)
+
+
+def note_death(target: Path) -> int:
+    """Note in a folder of results that a process died at the study; returns how many have."""
+    deaths = _deaths(target / UNFINISHED_FILE) + 1
+    write_json(target / UNFINISHED_FILE, {"deaths": deaths})
+    return deaths
+
+
+def _deaths(unfinished: Path) -> int:
     try:
+        return int(json.loads(unfinished.read_text(encoding="utf-8"))["deaths"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+
+
+def one_study(found: FoundStudy, output: Path, segmenter: Callable[[], Segmenter], options: SegmentOptions) -> Outcome:
+    """Segment one study into its folder below ``output``, over whatever a killed reading left of it there."""
+    name, target = str(found.results), output / found.results
+    unfinished, start = target / UNFINISHED_FILE, time.monotonic()
+    if unfinished.exists():
+        options = replace(options, overwrite=True)
+
+    def outcome(status: str, function: dict[str, Any] | None = None, reason: str = "") -> Outcome:
+        return Outcome(name, status, function, reason, round(time.monotonic() - start, 3), 1)
+
+    try:
+        write_json(unfinished, {"deaths": _deaths(unfinished)})
         reading = segment_path(found.path, target, segmenter, options)
     except _NoSegmenter:
         raise
     except CardiacSegError as error:
-        return Outcome(name, "failed", reason=str(error))
+        return outcome("failed", reason=str(error))
     except Exception as error:  # one broken study must not end the other thousand
-        return Outcome(name, "failed", reason=f"unexpected {type(error).__name__}: {error}")
-    return Outcome(name, "done", reading.function)
+        return outcome("failed", reason=f"unexpected {type(error).__name__}: {error}")
+    finally:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+            target.rmdir()  # goes only where nothing was written
+    return outcome("done", reading.function)
 
 
 def summary_table(outcomes: Sequence[Outcome]) -> str:

@@ -8,6 +8,7 @@ died is set aside, in later runs too. Workers are processes of this machine (her
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -134,9 +135,7 @@ class _Supervisor:
         """Take from the front of the queue what needs no worker."""
         while self.waiting:
             number = self.waiting[0]
-            # What this run's own deaths left is judged by their count, whatever --overwrite says.
-            options = replace(self.options, overwrite=self.options.overwrite and number not in self.deaths)
-            outcome = settled(self.studies[number], self.output, options)
+            outcome = settled(self.studies[number], self.output, self.options)
             if outcome is None:
                 return
             self.waiting.popleft()
@@ -148,7 +147,9 @@ class _Supervisor:
         self.deaths_in_a_row += 1
         self.deaths[number] = self.deaths.get(number, 0) + 1
         found = self.studies[number]
-        if note_death(self.output / found.results) >= TRIES:
+        noted = note_death(self.output / found.results)
+        # With --overwrite the deaths of earlier runs do not count.
+        if (self.deaths[number] if self.options.overwrite else noted) >= TRIES:
             self._record(number, set_aside(found))
         else:
             self.waiting.append(number)  # last: what kills by sheer size had better come when little else runs
@@ -160,8 +161,6 @@ class _Supervisor:
 
     def _record(self, number: int, outcome: Outcome) -> None:
         self.outcomes[number] = replace(outcome, tries=outcome.tries + self.deaths.get(number, 0))
-        if outcome.status == "failed" and self.deaths.get(number, 0) >= TRIES:
-            self.outcomes[number] = replace(outcome, tries=self.deaths[number])
         if self.on_study:
             self.on_study(len(self.outcomes), len(self.studies), self.outcomes[number], self.studies[number])
 
@@ -215,10 +214,8 @@ class LocalCrew:
     def give(self, worker: _Worker, number: int, found: FoundStudy) -> None:
         """See :class:`Crew`."""
         worker.number = number
-        try:
+        with contextlib.suppress(OSError):  # it has just died: its sentinel tells
             worker.pipe.send(found)
-        except OSError:
-            pass  # it has just died: its sentinel tells
 
     def events(self, seconds: float) -> list[Event]:
         """See :class:`Crew`."""

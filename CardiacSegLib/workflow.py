@@ -194,7 +194,7 @@ def label_files(study: CineStudy, frames: Sequence[int], pair: tuple[Path, Path]
 def write_reading(
     reading: Reading, output: Path, options: SegmentOptions, pair: tuple[Path, Path] | None = None
 ) -> None:
-    """Write the label maps (ACDC's numbers, on the input's own grid), the picture if asked for, and ``function.json`` last."""
+    """Write the label maps (ACDC's numbers, the input's grid), the picture if asked for, and ``function.json`` last."""
     for index, name in label_files(reading.study, list(reading.labels), pair).items():
         write_label_map(output / name, reading.study.as_stored(reading.labels[index]))
         reading.files.append(output / name)

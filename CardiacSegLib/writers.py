@@ -90,6 +90,11 @@ def write_text(path: Path, text: str) -> None:
     _moved_into_place(path, lambda aside: aside.write_text(text, encoding="utf-8"), known=None)
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file of bytes."""
+    _moved_into_place(path, lambda aside: aside.write_bytes(content), known=None)
+
+
 def _moved_into_place(path: Path, write: Callable[[Path], Any], known: tuple[str, ...] | None = SUFFIXES) -> None:
     """A killed run leaves the old file or the new one, never half of one."""
     if known is not None and not path.name.lower().endswith(known):

@@ -7,7 +7,6 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import given
 from hypothesis import strategies as st
-from trust.same_answer import ORDERS, arrays_equal, small_phantom, threads_and_company, through_files, turned
 
 from CardiacSegLib.errors import StudyError
 from CardiacSegLib.orientation import ordered, slice_axis, stored_grid
@@ -16,6 +15,7 @@ from CardiacSegLib.readers.acdc import frame_file, read_acdc_folder
 from CardiacSegLib.readers.images import read_image_file, read_pair
 from CardiacSegLib.study import CineStudy, Geometry
 from CardiacSegLib.writers import write_cine
+from trust.same_answer import ORDERS, arrays_equal, small_phantom, threads_and_company, through_files, turned
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from CardiacSegLib.progress import reporter
 from CardiacSegLib.workflow import SegmentOptions
 
 if TYPE_CHECKING:
+    from CardiacSegLib.crew import Crew
     from CardiacSegLib.inference import Segmenter
 
 
@@ -37,10 +38,13 @@ def add_commands(commands: Any) -> None:
         help="segment every study below a folder",
         description="Segment every study below ROOT into a folder of its own below --output. Done ones are skipped, "
         "a study that fails does not stop the others. Files named *_gt* and *_seg* are never studies.",
-        epilog="Example:\n  cardiacseg batch acdc/training --output results",
+        epilog="Examples:\n  cardiacseg batch acdc/training --output results\n"
+        "  cardiacseg batch acdc/training --output results --workers 4",
     )
     p.add_argument("root", metavar="ROOT", type=Path, help="folder of studies")
     _add_segment_options(p)
+    p.add_argument("--workers", metavar="N", type=_workers, default=1, help="processes at work (%(default)s)")
+    p.add_argument("--scheduler", metavar="ADDRESS", help="work on a Dask cluster: the address of its scheduler")
     p.set_defaults(run=_batch)
 
     p = commands.add_parser(
@@ -79,6 +83,12 @@ def _add_segment_options(p: argparse.ArgumentParser) -> None:
 def _frame_number(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"a frame is a number from 1, not '{text}'")
+    return int(text)
+
+
+def _workers(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= 1024:
+        raise argparse.ArgumentTypeError(f"workers are 1 to 1024, not '{text}'")
     return int(text)
 
 
@@ -155,21 +165,43 @@ def figures_text(function: dict[str, Any]) -> str:
 
 def _batch(args: argparse.Namespace) -> int:
     from CardiacSegLib.cohort import run_batch, summary_table
+    from CardiacSegLib.cohort_table import TableKeeper
 
     progress = reporter(args.progress, "Finding studies")
 
     def on_study(number: int, total: int, outcome: Any, found: Any) -> None:
         if number == 1 and outcome is None:
             progress.stage("Segmenting studies")
+        if outcome is not None:
+            table.add(outcome)
         if outcome is not None and outcome.status == "failed":
             progress.say(f"{outcome.name}: {outcome.reason}")
         progress.update(number if outcome else number - 1, total, str(found.results))
 
-    with progress:
+    with progress, TableKeeper(args.output) as table:
         progress.stage("Finding studies")
-        outcomes = run_batch(args.root, args.output, _SegmenterMaker(args), _options(args), on_study=on_study)
+        if args.workers > 1 or args.scheduler:
+            from CardiacSegLib.crew import run_crew
+
+            outcomes = run_crew(args.root, args.output, _crew(args), _options(args), on_study=on_study)
+        else:
+            outcomes = run_batch(args.root, args.output, _SegmenterMaker(args), _options(args), on_study=on_study)
     progress.finish(summary_table(outcomes), {"outcomes": [asdict(outcome) for outcome in outcomes]})
     return FAILED if any(o.status == "failed" for o in outcomes) else 0
+
+
+def _crew(args: argparse.Namespace) -> Crew:
+    from CardiacSegLib.crew import LocalCrew, SegmenterRecipe
+    from CardiacSegLib.models import find_model
+
+    # Without resolving, a relative model would be of another folder on a cluster's workers.
+    models = tuple(find_model(name).resolve() for name in args.model or ["fast"])
+    recipe = SegmenterRecipe(models, args.device, args.flips)
+    if args.scheduler:
+        from CardiacSegLib.cluster import ClusterCrew
+
+        return ClusterCrew(args.scheduler, recipe, args.output, _options(args))
+    return LocalCrew(args.workers, recipe, args.output, _options(args))
 
 
 def _demo(args: argparse.Namespace) -> int:

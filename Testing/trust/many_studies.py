@@ -1,0 +1,197 @@
+"""Many studies by several worker processes, two of them killed at work, and a study that kills whatever touches it:
+all others are done exactly once, with the figures of a single process. ``python -m trust.many_studies [--long]`` (from
+``Testing``) prints the figures; the long form reads 100 patients of ACDC three times under other names.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from CardiacSegLib.cohort import UNFINISHED_FILE, Outcome, run_batch
+from CardiacSegLib.cohort_table import TABLE_FILE, write_table
+from CardiacSegLib.crew import LocalCrew, SegmenterRecipe, cores, run_crew
+from CardiacSegLib.models import find_model
+from CardiacSegLib.phantom import PhantomConfig, make_phantom
+from CardiacSegLib.readers.find import FoundStudy
+from CardiacSegLib.workflow import FUNCTION_FILE, SegmentOptions
+from CardiacSegLib.writers import write_training_case
+
+POISON = "poisoned"
+RECIPE = SegmenterRecipe((find_model("fast"),), "cpu")
+
+
+class DeadlySegmenter:
+    """A segmenter that ends its process, as a crash in a library does, at a study of the name :data:`POISON`."""
+
+    def __init__(self, segmenter: Any) -> None:
+        self._segmenter, self.name = segmenter, segmenter.name
+
+    def segment(self, study: Any, *args: Any, **options: Any) -> Any:
+        if Path(study.source).name == POISON:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self._segmenter.segment(study, *args, **options)
+
+
+@dataclass(frozen=True)
+class DeadlyRecipe(SegmenterRecipe):
+    """Makes such a segmenter."""
+
+    def __call__(self, worker: int = 0) -> Any:
+        return DeadlySegmenter(super().__call__(worker))
+
+
+def small_patients(root: Path, count: int) -> list[Path]:
+    """Phantoms in ACDC's layout, ED and ES, of a size that is read quickly."""
+    folders = []
+    for number in range(count):
+        config = PhantomConfig(
+            frames=2, slices=5, size=(84, 84), spacing=(14.0, 3.0, 3.0), edv_ml=110 + 15 * number, ed_index=0
+        )
+        phantom = make_phantom(config)
+        study = replace(phantom.study.with_phases(phantom.ed, phantom.es), name=f"phantom{number}")
+        folders.append(write_training_case(root, f"phantom{number}", study, dict(enumerate(phantom.labels))))
+    return folders
+
+
+def under_other_names(patients: list[Path], copies: int, root: Path) -> None:
+    """Every patient ``copies`` times, its files linked into folders of other names, and one more as the poison."""
+    names = [(p, f"{p.name}-{copy}") for copy in range(copies) for p in patients]
+    for patient, name in [*names, (patients[0], POISON)]:
+        (root / name).mkdir(parents=True)
+        for file in patient.iterdir():
+            (root / name / file.name).symlink_to(file)
+
+
+@dataclass
+class Run:
+    """A batch by several processes, some of which are killed on the way.
+
+    Attributes:
+        kill_after: a busy worker is killed when so many studies have an outcome.
+    """
+
+    crew: LocalCrew
+    kill_after: list[int]
+    outcomes: list[Outcome] = field(default_factory=list)
+    killed: int = 0
+    peak_mib: float = 0.0
+
+    def on_study(self, count: int, total: int, outcome: Outcome | None, found: FoundStudy) -> None:
+        if outcome is None:
+            return
+        self.outcomes.append(outcome)
+        workers = [w for w in self.crew._workers if w is not None]
+        self.peak_mib = max([self.peak_mib, *(_peak_mib(w.process.pid) for w in workers)])
+        busy = [w for w in workers if w.number is not None and w.process.is_alive()]
+        if self.kill_after and count >= self.kill_after[0] and busy:
+            self.kill_after.pop(0)
+            os.kill(busy[0].process.pid, signal.SIGKILL)
+            self.killed += 1
+
+
+def _peak_mib(pid: int) -> float:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return max((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), default=0.0)
+
+
+def function_of(folder: Path) -> dict[str, Any]:
+    """What a study's ``function.json`` holds."""
+    return json.loads((folder / FUNCTION_FILE).read_text(encoding="utf-8"))
+
+
+def check(root: Path, output: Path, alone: Path, run: Run, copies: int) -> list[str]:
+    """What does not hold of a run, as sentences."""
+    wrong = []
+    times = Counter(o.name for o in run.outcomes)
+    if max(times.values()) > 1 or len(times) != len(list(root.iterdir())):
+        wrong.append("A study has no outcome, or more than one.")
+    done = [o for o in run.outcomes if o.status == "done"]
+    if [o.name for o in run.outcomes if o.status != "done"] != [POISON]:
+        wrong.append("Another study than the poisoned one was not done.")
+    poison = next(o for o in run.outcomes if o.name == POISON)
+    if poison.tries != 2 or "set aside" not in poison.reason or (output / POISON / FUNCTION_FILE).exists():
+        wrong.append("The poisoned study was not set aside after its second try.")
+    if sorted(o.tries for o in done)[-run.killed :] != [2] * run.killed or sum(o.tries - 1 for o in done) != run.killed:
+        wrong.append("Other studies than those whose worker was killed were tried twice.")
+    different = [o.name for o in done if function_of(output / o.name) != function_of(alone / o.name.rpartition("-")[0])]
+    if different:
+        wrong.append(f"{len(different)} studies have other figures than in a single process.")
+    if list(output.rglob(UNFINISHED_FILE)) != [output / POISON / UNFINISHED_FILE]:
+        wrong.append("Something unfinished was left.")
+    write_table(output, run.outcomes)
+    with open(output / TABLE_FILE, encoding="utf-8") as stream:
+        rows = {row["study"]: row for row in csv.DictReader(stream)}
+    if len(rows) != len(times) or any(float(rows[o.name]["lv_edv_ml"]) != o.function["lv"]["edv_ml"] for o in done):
+        wrong.append("The table does not hold the figures of every study.")
+    return wrong
+
+
+def again(root: Path, output: Path, workers: int) -> list[str]:
+    """The same command once more: nothing is read a second time, and the poison is not touched."""
+    files = [output / p.name / FUNCTION_FILE for p in root.iterdir() if p.name != POISON]
+    stamps = [f.stat().st_mtime_ns for f in files]
+    options = SegmentOptions()
+    outcomes = run_crew(root, output, LocalCrew(workers, DeadlyRecipe(*_parts()), output, options), options)
+    found = Counter((o.status, o.tries) for o in outcomes)
+    if found != {("skipped", 0): len(files), ("failed", 0): 1} or stamps != [f.stat().st_mtime_ns for f in files]:
+        return ["A second run did something."]
+    return []
+
+
+def _parts() -> tuple[Any, ...]:
+    return RECIPE.models, RECIPE.device, RECIPE.flips
+
+
+def main(long: bool = False, workers: int = 2) -> bool:
+    """Print the figures; whether all that is promised holds."""
+    acdc = os.environ.get("CARDIACSEG_ACDC")
+    if long and not acdc:
+        print("Many studies: CARDIACSEG_ACDC is not set; it names the ACDC training folder. Small phantoms instead.")
+    with tempfile.TemporaryDirectory() as folder:
+        root, output, alone = (Path(folder) / name for name in ("studies", "results", "alone"))
+        if long and acdc:
+            originals, copies, kill_after = Path(acdc), 3, [80, 190]
+            patients = sorted(originals.glob("patient*"))
+        else:
+            originals, copies, kill_after = Path(folder) / "patients", 5, [5, 12]
+            patients = small_patients(originals, 4)
+        under_other_names(patients, copies, root)
+        start, options = time.monotonic(), SegmentOptions()
+        run_batch(originals, alone, lambda: RECIPE(), options)
+        single_s = time.monotonic() - start
+        run = Run(LocalCrew(workers, DeadlyRecipe(*_parts()), output, options), kill_after)
+        start = time.monotonic()
+        run_crew(root, output, run.crew, options, on_study=run.on_study)
+        seconds = time.monotonic() - start
+        wrong = check(root, output, alone, run, copies) + again(root, output, workers)
+    done = sum(o.status == "done" for o in run.outcomes)
+    working = sum(o.seconds for o in run.outcomes) / done
+    used = min(workers, cores())
+    rate = 3600 * done / seconds / used
+    print(
+        f"Many studies: {done} of {len(run.outcomes)} done exactly once by {workers} processes in {seconds:.0f} s, "
+        f"{run.killed} workers killed, 1 study set aside after 2 tries; figures as by a single process "
+        f"({len(patients)} studies in {single_s:.0f} s).\n"
+        f"Throughput: {rate:.0f} studies an hour and core, starts included ({working:.2f} s a study and process); "
+        f"100,000 studies need {100_000 / rate:.0f} core-hours, at most {run.peak_mib:.0f} MiB a process."
+    )
+    for sentence in wrong:
+        print(f"WRONG: {sentence}")
+    return not wrong and run.killed == 2
+
+
+if __name__ == "__main__":
+    sys.exit(0 if main("--long" in sys.argv) else 1)

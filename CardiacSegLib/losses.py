@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from CardiacSegLib.training import distributed
 from CardiacSegLib.training.config import LossConfig
 
 
@@ -17,6 +20,7 @@ def log_dice_loss(
     literal: bool = False,
     smooth: float = 1.0,
     per_sample: bool = False,
+    across: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Equations 2 to 4: the weighted sum over classes of log(2 − Dice).
 
@@ -28,6 +32,7 @@ def log_dice_loss(
             unpredicted one 0.
         smooth: ε.
         per_sample: one Dice per sample, averaged, instead of one over the batch.
+        across: takes the sums over this process's share of the batch, ``(2, class)``, to those over all of it.
 
     Returns:
         A scalar in float32 at least: sums over many pixels overflow half precision.
@@ -37,6 +42,8 @@ def log_dice_loss(
     t = torch.zeros_like(p).scatter_(1, target.unsqueeze(1), 1.0)
     axes = tuple(range(2, p.ndim)) if per_sample else (0, *range(2, p.ndim))
     overlap, total = (t * p).sum(dim=axes), (t + p).sum(dim=axes)
+    if across is not None and not per_sample:
+        overlap, total = across(torch.stack([overlap, total]))
     factor = 1.0 if literal else 2.0
     losses = torch.log(2.0 - (factor * overlap + smooth) / (total + smooth))
     if weights is not None:
@@ -62,7 +69,10 @@ def weighted_cross_entropy(
 
 
 class SegmentationLoss(nn.Module):
-    """The loss that a :class:`LossConfig` describes; ``frequencies`` are the classes' shares of the training set."""
+    """The loss that a :class:`LossConfig` describes; ``frequencies`` are the classes' shares of the training set.
+
+    With several processes the mean of their losses is the loss of the whole batch, and so are the gradients.
+    """
 
     def __init__(self, config: LossConfig, classes: int, frequencies: tuple[float, ...] | None = None) -> None:
         super().__init__()
@@ -79,6 +89,8 @@ class SegmentationLoss(nn.Module):
         ce = dice = logits.new_zeros(())
         if config.kind != "dice":
             ce = weighted_cross_entropy(logits, target, self.ce_weights, reduction=config.reduction)
+            if config.reduction == "sum":
+                ce = ce * distributed.world_size()  # gradients and losses are averaged over the processes
         if config.kind != "ce":
             dice = log_dice_loss(
                 logits,
@@ -87,6 +99,7 @@ class SegmentationLoss(nn.Module):
                 literal=config.literal,
                 smooth=config.smooth,
                 per_sample=config.per_sample,
+                across=distributed.total,
             )
         if config.kind == "dice-ce":
             return config.lambda_ce * ce + config.lambda_dice * dice

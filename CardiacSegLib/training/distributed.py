@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch import distributed as dist
-from torch import nn
 
 from CardiacSegLib.errors import TrainingError
+
+#: The others wait while the first process validates and writes, so this is no sign of a fault.
+_TIMEOUT = timedelta(hours=2)
+
+#: What gloo, NCCL and sockets say when the process at the other end is gone.
+_LOST = ("gloo", "nccl", "connection", "socket", "broken pipe", "recv", "timed out")
 
 
 def start(device: torch.device) -> torch.device:
@@ -18,7 +26,7 @@ def start(device: torch.device) -> torch.device:
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
     return device
 
 
@@ -43,10 +51,52 @@ def world_size() -> int:
 
 
 def wrap(network: nn.Module) -> nn.Module:
-    """The network whose gradients are averaged over the processes."""
+    """The network whose gradients are averaged over the processes, on GPUs also the statistics of its batch norms.
+
+    On a CPU every process normalises by the statistics of its own share of the batch.
+    """
     if not _together():
         return network
+    if next(network.parameters()).is_cuda:
+        network = synchronised(network)
     return nn.parallel.DistributedDataParallel(network)
+
+
+def synchronised(network: nn.Module) -> nn.Module:
+    """The same network, its parameters included, whose batch norms take their statistics over all processes."""
+    return nn.SyncBatchNorm.convert_sync_batchnorm(network)
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over the processes; every process's loss is a function of it, so its gradient is a sum too."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
+
+
+def total(values: Tensor) -> Tensor:
+    """Values of any shape summed over the processes, with gradient.
+
+    A loss made of them is the same in every process, and the mean of its gradients over the processes, which
+    :func:`wrap` takes, is the gradient of that loss with respect to the weights that they share.
+    """
+    return _Sum.apply(values) if _together() else values
+
+
+def lost_peer(error: BaseException | None) -> bool:
+    """Whether an error says that another process of the group is gone."""
+    if not _together() or not isinstance(error, RuntimeError):
+        return False
+    return isinstance(error, dist.DistError) or any(word in str(error).lower() for word in _LOST)
 
 
 def mean(value: float, device: torch.device) -> float:

@@ -134,7 +134,12 @@ class _Together:
     def __enter__(self) -> torch.device:
         return distributed.start(self.device)
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if distributed.lost_peer(error):  # the group is broken: leaving it in order may wait for ever
+            raise TrainingError(
+                f"Another of the {distributed.world_size()} processes of this training ended. All epochs that were "
+                "finished are kept: start the same command again to go on."
+            ) from error
         distributed.stop()
 
 

@@ -166,7 +166,9 @@ class Trainer:
         if size % world:
             raise TrainingError(f"A batch of {size} cannot be split over {world} processes; choose a multiple.")
         order = torch.randperm(count, generator=generator)
-        whole = [order[i : i + size] for i in range(0, count - size + 1, size)] or [order]
+        whole = [order[i : i + size] for i in range(0, count - size + 1, size)] or [order[: count - count % world]]
+        if not len(whole[0]):
+            raise TrainingError(f"{count} samples are too few for {world} processes.")
         return [batch[distributed.rank() :: world] for batch in whole]
 
     def _sample(self, index: Tensor, augment: Augmenter, generator: torch.Generator) -> tuple[Tensor, Tensor]:

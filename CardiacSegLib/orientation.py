@@ -119,6 +119,14 @@ def ordered(study: CineStudy, through: int | None = None) -> CineStudy:
     return turned.with_warnings(*said)
 
 
+def in_file_order(study: CineStudy) -> CineStudy:
+    """A study that was read, its axes again as the file has them, if the file's third axis runs through the stack."""
+    stored = study.stored
+    if stored is None or stored.axes[0] != 0:
+        return study
+    return replace(study, image=stored.to_stored(study.image), geometry=stored.geometry, stored=None)
+
+
 def stored_grid(geometry: Geometry, through: int | None = None) -> tuple[StoredGrid, tuple[str, ...]]:
     """The way from a stored grid to the library's order of axes, and what is to be said of it.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from CardiacSegLib import __version__
 from CardiacSegLib.errors import CardiacSegError, StudyError
+from CardiacSegLib.orientation import ordered
 from CardiacSegLib.readers import read_study
 from CardiacSegLib.readers.acdc import whole_cycle_files
 from CardiacSegLib.readers.images import stem_of
@@ -104,12 +105,16 @@ def segment_study(
         wanted = [i for i in (study.ed, study.es) if i is not None]
     if on_progress:
         on_progress(0, len(wanted))
-    segmentation = segmenter.segment(study, wanted, on_progress=on_progress)
+    # A study that no reader has turned comes as it is, and gets its labels so.
+    turned = study if study.stored is not None else ordered(study, through=0)
+    segmentation = segmenter.segment(turned, wanted, on_progress=on_progress)
     notes = list(segmentation.warnings)
     if not known and study.frames > 1:
         study, note = _with_found_phases(study, segmentation.labels)
         notes += [note] if note else []
     labels = segmentation.labels
+    if study.stored is None:
+        labels = {i: turned.as_stored(found) for i, found in labels.items()}
     phases = sorted({i for i in (study.ed, study.es) if i is not None})
     if phases and not options.whole_cycle:  # without a phase every frame is kept: somebody has to look
         labels = {i: labels[i] for i in phases}

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import slicer
 
+from CardiacSegLib.orientation import in_file_order
 from CardiacSegLib.readers import read_study
 from CardiacSegLib.study import CineStudy
 from CardiacSegSlicer.patient import keepPatientFacts
@@ -26,7 +27,9 @@ _SHOWN_PERCENTILES = (1.0, 99.5)
 
 
 def loadCine(path, scene=None):
-    """Load a 4D NIfTI or NRRD file, a folder of cine DICOM or an ACDC patient folder.
+    """Load a 4D NIfTI or NRRD file, a folder of cine DICOM or an ACDC patient folder, on the file's own grid.
+
+    Only a stack whose slices run along another than the third axis is turned, as the views expect it.
 
     Returns:
         the volume node that shows a frame of the new sequence; for a file of one frame a volume of its own.
@@ -34,7 +37,7 @@ def loadCine(path, scene=None):
     Raises:
         StudyError: nothing there that can be read as a cine.
     """
-    return addCine(read_study(Path(path), whole_cycle=True), scene)
+    return addCine(in_file_order(read_study(Path(path), whole_cycle=True)), scene)
 
 
 def loadPair(edPath, esPath, scene=None) -> tuple:
@@ -43,7 +46,7 @@ def loadPair(edPath, esPath, scene=None) -> tuple:
     Raises:
         StudyError: a file cannot be read or is not of one frame, or the two lie on different grids.
     """
-    study = read_study(Path(edPath), Path(esPath))
+    study = in_file_order(read_study(Path(edPath), Path(esPath)))
     es = read_study(Path(esPath))
     return tuple(
         _addVolume(study, index, name, scene or slicer.mrmlScene) for index, name in ((0, study.name), (1, es.name))

@@ -1,0 +1,169 @@
+"""Many studies, many workers: every study has one outcome, whatever dies. The long form: ``trust/many_studies.py``."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from CardiacSegLib.cli import main
+from CardiacSegLib.cohort import UNFINISHED_FILE, Outcome, note_death, run_batch
+from CardiacSegLib.cohort_table import TABLE_FILE, write_table
+from CardiacSegLib.crew import LocalCrew, run_crew
+from CardiacSegLib.errors import CardiacSegError
+from CardiacSegLib.workflow import SegmentOptions
+from trust import many_studies
+from trust.many_studies import POISON, RECIPE, DeadlyRecipe, function_of, small_patients, under_other_names
+
+DEADLY = DeadlyRecipe(RECIPE.models, RECIPE.device, RECIPE.flips)
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory) -> Path:
+    """Three studies and a poisoned one."""
+    root = tmp_path_factory.mktemp("many")
+    under_other_names(small_patients(root / "patients", 3), 1, root / "studies")
+    return root / "studies"
+
+
+def test_20_studies_are_done_once_though_workers_are_killed_and_one_study_kills(capsys):
+    assert many_studies.main(long=False), capsys.readouterr().out
+    assert "20 of 21 done exactly once" in capsys.readouterr().out
+
+
+class PaperCrew:
+    """Two workers of paper, the first of which dies whenever it is told to."""
+
+    def __init__(self, deadly: set[str]) -> None:
+        self.deadly, self.tasks, self.order, self.closed = deadly, {}, [], False
+
+    def idle(self) -> list[int]:
+        return [w for w in (0, 1) if w not in self.tasks]
+
+    def give(self, worker: int, number: int, found) -> None:
+        self.tasks[worker] = (number, str(found.results))
+        self.order.append(str(found.results))
+
+    def events(self, seconds: float) -> Iterator:
+        worker = min(self.tasks)
+        number, name = self.tasks.pop(worker)
+        return [(number, None if name in self.deadly else Outcome(name, "done", {}, tries=1))]
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_a_deadly_study_is_tried_again_last_and_never_a_third_time_in_later_runs_too(studies, tmp_path):
+    crew = PaperCrew({POISON})
+    outcomes = run_crew(studies, tmp_path, crew, SegmentOptions())
+    names = [o.name for o in outcomes]
+    assert names == sorted(names) and crew.closed
+    assert crew.order == [*names, POISON] and crew.order.count(POISON) == 2
+    assert [(o.status, o.tries) for o in outcomes if o.name == POISON] == [("failed", 2)]
+    again = PaperCrew({POISON})
+    assert run_crew(studies, tmp_path, again, SegmentOptions())[-1].status == "failed"
+    assert POISON not in again.order
+    anew = PaperCrew(set())
+    assert run_crew(studies, tmp_path, anew, SegmentOptions(overwrite=True))[-1].status == "done"
+
+
+def test_workers_that_all_die_end_the_run_instead_of_setting_everything_aside(tmp_path):
+    root = tmp_path / "studies"
+    for number in range(12):
+        (root / f"s{number:02d}").mkdir(parents=True)
+        (root / f"s{number:02d}" / "Info.cfg").write_text("ED: 1\nES: 2\n")
+    crew = PaperCrew({f"s{number:02d}" for number in range(12)})
+    with pytest.raises(CardiacSegError, match="10 workers died"):
+        run_crew(root, tmp_path / "out", crew, SegmentOptions())
+    assert crew.closed
+
+
+def test_what_a_killed_reading_left_is_replaced_and_results_of_others_are_not(studies, tmp_path):
+    """Label maps without function.json stop a batch unless the mark of an unfinished reading lies beside them."""
+    left = tmp_path / "phantom1-0" / "phantom1_frame01_seg.nii.gz"
+    kept = tmp_path / "phantom2-0" / "phantom2_frame01_seg.nii.gz"
+    for file in (left, kept):
+        file.parent.mkdir()
+        file.write_bytes(b"half a file")
+    assert note_death(left.parent) == 1
+    found = {o.name: o for o in run_batch(studies, tmp_path, lambda: RECIPE(), SegmentOptions())}
+    assert found["phantom1-0"].status == "done" and left.stat().st_size > 100
+    assert found["phantom2-0"].status == "failed" and kept.read_bytes() == b"half a file"
+    assert not list(tmp_path.rglob(UNFINISHED_FILE))
+
+
+def test_a_wrong_device_ends_the_run_at_once_and_leaves_no_process(studies, tmp_path):
+    crew = LocalCrew(2, type(RECIPE)(RECIPE.models, "cuda:7"), tmp_path, SegmentOptions())
+    with pytest.raises(CardiacSegError, match="no device"):
+        run_crew(studies, tmp_path, crew, SegmentOptions())
+    assert crew._workers == [None, None]
+
+
+def test_the_table_holds_figures_failures_and_warnings_flat(tmp_path):
+    function = {"lv": {"edv_ml": 120.5, "esv_ml": None}, "warnings": ["One, two.", "Three."], "curve": [1.0, 2.0]}
+    write_table(tmp_path, [Outcome("b", "failed", reason='No "file".'), Outcome("ä/a", "done", function, "", 1.5, 1)])
+    with open(tmp_path / TABLE_FILE, encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["study"] for row in rows] == ["b", "ä/a"]
+    assert rows[0]["reason"] == 'No "file".' and rows[0]["lv_edv_ml"] == ""
+    assert rows[1]["lv_edv_ml"] == "120.5" and rows[1]["warnings"] == "One, two. | Three." and "curve" not in rows[1]
+
+
+def test_batch_with_workers_has_the_results_of_batch_without_and_says_them_alike(studies, tmp_path, capsys):
+    said = []
+    for name, options in (("one", []), ("two", ["--workers", "2"])):
+        command = ["batch", str(studies), "--output", str(tmp_path / name), "--device", "cpu", *options]
+        assert main([*command, "--progress", "json"]) == 0
+        said.append([json.loads(line) for line in capsys.readouterr().out.splitlines()])
+    one, two = (lines[-1]["result"]["outcomes"] for lines in said)
+    assert [(o["name"], o["status"], o["function"]) for o in one] == [
+        (o["name"], o["status"], o["function"]) for o in two
+    ]
+    assert [line["done"] for line in said[1] if line.get("stage") == "Segmenting studies"][-1] == 4
+    files = [sorted(p.relative_to(tmp_path / n) for p in (tmp_path / n).rglob("*")) for n in ("one", "two")]
+    assert files[0] == files[1]
+
+
+def test_a_cluster_reads_studies_elsewhere_when_a_worker_dies_and_sets_the_deadly_one_aside(studies, tmp_path):
+    distributed = pytest.importorskip("distributed", reason="Dask is not installed: pip install 'cardiacseg[cluster]'")
+    from CardiacSegLib.cluster import ClusterCrew
+
+    killed = []
+    with distributed.LocalCluster(
+        n_workers=2,
+        threads_per_worker=1,
+        processes=True,
+        dashboard_address=None,
+        local_directory=str(tmp_path / "dask"),
+    ) as cluster:
+
+        def kill_one(count, total, outcome, found) -> None:
+            if outcome is not None and not killed:
+                held = [worker for _, worker in crew._held.values()]
+                pids = crew._client.run(os.getpid, workers=held)
+                killed.extend(pids.values())
+                for pid in pids.values():
+                    os.kill(pid, signal.SIGKILL)
+
+        crew = ClusterCrew(cluster.scheduler_address, DEADLY, tmp_path / "out", SegmentOptions())
+        outcomes = run_crew(studies, tmp_path / "out", crew, SegmentOptions(), on_study=kill_one)
+    assert killed
+    assert {o.name: o.status for o in outcomes if o.name != POISON} == {f"phantom{n}-0": "done" for n in range(3)}
+    poison = outcomes[-1]
+    assert poison.name == POISON and poison.tries == 2 and "set aside" in poison.reason
+    assert function_of(tmp_path / "out" / "phantom0-0")["lv"]["edv_ml"] > 50
+
+
+def test_a_scheduler_that_is_not_there_is_said_in_words(studies, tmp_path, monkeypatch):
+    distributed = pytest.importorskip("distributed", reason="Dask is not installed: pip install 'cardiacseg[cluster]'")
+    from CardiacSegLib.cluster import ClusterCrew
+
+    real = distributed.Client
+    monkeypatch.setattr(distributed, "Client", lambda address, timeout, **k: real(address, timeout=1, **k))
+    with pytest.raises(CardiacSegError, match="No Dask scheduler answers"):
+        ClusterCrew("tcp://127.0.0.1:9", RECIPE, tmp_path, SegmentOptions())

@@ -92,7 +92,7 @@ class ClusterCrew:
 
         if not self._held:
             return []
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError), self._client.as_current():
             wait(list(self._held), timeout=seconds, return_when="FIRST_COMPLETED")
         known, found, now = self._workers(), [], time.monotonic()
         for future, (number, worker) in list(self._held.items()):

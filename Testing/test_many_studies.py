@@ -120,10 +120,8 @@ def test_batch_with_workers_has_the_results_of_batch_without_and_says_them_alike
         command = ["batch", str(studies), "--output", str(tmp_path / name), "--device", "cpu", *options]
         assert main([*command, "--progress", "json"]) == 0
         said.append([json.loads(line) for line in capsys.readouterr().out.splitlines()])
-    one, two = (lines[-1]["result"]["outcomes"] for lines in said)
-    assert [(o["name"], o["status"], o["function"]) for o in one] == [
-        (o["name"], o["status"], o["function"]) for o in two
-    ]
+    one, two = ([(o["name"], o["status"], o["function"]) for o in lines[-1]["result"]["outcomes"]] for lines in said)
+    assert one == two
     assert [line["done"] for line in said[1] if line.get("stage") == "Segmenting studies"][-1] == 4
     files = [sorted(p.relative_to(tmp_path / n) for p in (tmp_path / n).rglob("*")) for n in ("one", "two")]
     assert files[0] == files[1]
@@ -134,13 +132,8 @@ def test_a_cluster_reads_studies_elsewhere_when_a_worker_dies_and_sets_the_deadl
     from CardiacSegLib.cluster import ClusterCrew
 
     killed = []
-    with distributed.LocalCluster(
-        n_workers=2,
-        threads_per_worker=1,
-        processes=True,
-        dashboard_address=None,
-        local_directory=str(tmp_path / "dask"),
-    ) as cluster:
+    settings = {"threads_per_worker": 1, "dashboard_address": None, "local_directory": str(tmp_path / "dask")}
+    with distributed.LocalCluster(n_workers=2, processes=True, **settings) as cluster:
 
         def kill_one(count, total, outcome, found) -> None:
             if outcome is not None and not killed:

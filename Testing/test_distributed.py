@@ -25,7 +25,7 @@ from CardiacSegLib.training.runs import train
 from CardiacSegLib.training.trainer import RunOptions, Trainer, learning_rate
 from test_training import REPOSITORY, phantoms, settings, tiny_preset  # noqa: F401
 
-EPOCHS = 4
+EPOCHS = 3
 
 
 def sgd_preset() -> Preset:

@@ -139,17 +139,6 @@ def test_a_loss_that_explodes_is_said_in_words(phantoms, tmp_path):
         train(phantoms, tmp_path, wild, [], settings())
 
 
-def test_two_processes_train_data_parallel_with_the_same_command(phantoms, tmp_path):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += [str(Path(__file__)), str(phantoms), str(tmp_path / "two"), "0"]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
-    log = [json.loads(line) for line in (tmp_path / "two" / "log.jsonl").read_text().splitlines()]
-    assert [entry["epoch"] for entry in log] == list(range(1, 9))
-    assert log[-1]["loss"] < log[0]["loss"]
-
-
 def test_folds_are_stratified_and_hold_every_patient_once(acdc_root):
     cases = find_cases(acdc_root)
     folds = five_folds(cases)

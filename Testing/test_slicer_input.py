@@ -25,6 +25,7 @@ if "slicer.i18n" not in sys.modules:
     sys.modules["slicer.i18n"].tr = str
 
 from CardiacSegLib.errors import StudyError  # noqa: E402
+from CardiacSegLib.orientation import in_file_order  # noqa: E402
 from CardiacSegLib.readers import read_study  # noqa: E402
 from CardiacSegLib.study import CineStudy, Geometry, Patient  # noqa: E402
 from CardiacSegLib.writers import write_cine  # noqa: E402
@@ -458,7 +459,7 @@ def test_real_patient_folder_brings_phases_and_facts(scene, acdc_root: Path) -> 
 @pytest.mark.parametrize("name", ["SCD0000101", "SCD0000201"])
 def test_real_dicom_folder_is_loaded_with_times_and_facts(scene, cine_dicom_root: Path, name: str) -> None:
     folder = cine_dicom_root / "dicom" / name
-    expected = read_study(folder)
+    expected = in_file_order(read_study(folder))
     proxy = nodes.loadCine(folder)
     study = nodes.studyFromNodes(proxy)
     assert_same_study(study, expected)

@@ -99,6 +99,12 @@ class Run:
             self.killed += 1
 
 
+def _children_s() -> float:
+    """Processor time of the child processes that have ended, which other work on the machine hardly changes."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
 def _peak_mib(pid: int) -> float:
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
@@ -173,20 +179,20 @@ def main(long: bool = False, workers: int = 2) -> bool:
         run_batch(originals, alone, lambda: RECIPE(), options)
         single_s = time.monotonic() - start
         run = Run(LocalCrew(workers, DeadlyRecipe(*_parts()), output, options), kill_after)
-        start = time.monotonic()
+        start, before = time.monotonic(), _children_s()
         run_crew(root, output, run.crew, options, on_study=run.on_study)
-        seconds = time.monotonic() - start
+        seconds, processor_s = time.monotonic() - start, _children_s() - before
         wrong = check(root, output, alone, run, copies) + again(root, output, workers)
     done = sum(o.status == "done" for o in run.outcomes)
     working = sum(o.seconds for o in run.outcomes) / done
-    used = min(workers, cores())
-    rate = 3600 * done / seconds / used
+    rate = 3600 * done / processor_s
     print(
         f"Many studies: {done} of {len(run.outcomes)} done exactly once by {workers} processes in {seconds:.0f} s, "
         f"{run.killed} workers killed, 1 study set aside after 2 tries; figures as by a single process "
         f"({len(patients)} studies in {single_s:.0f} s).\n"
-        f"Throughput: {rate:.0f} studies an hour and core, starts included ({working:.2f} s a study and process); "
-        f"100,000 studies need {100_000 / rate:.0f} core-hours, at most {run.peak_mib:.0f} MiB a process."
+        f"Throughput: {rate:.0f} studies in an hour of a core's time, starts and failed tries included (by the clock "
+        f"{3600 * done / seconds / min(workers, cores()):.0f}, {working:.2f} s a study and process); 100,000 studies "
+        f"need {100_000 / rate:.0f} hours of a core, and at most {run.peak_mib:.0f} MiB a process."
     )
     for sentence in wrong:
         print(f"WRONG: {sentence}")

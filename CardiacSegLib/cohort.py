@@ -80,7 +80,7 @@ def run_batch(
         if on_study:
             on_study(number, len(studies), None, found)
         try:
-            outcome = settled(found, output, options) or one_study(found, output, once, options)
+            outcome = one_study(found, output, once, options)
         except _NoSegmenter as error:  # no study's fault: every other would fail alike
             raise error.__cause__ or error from None
         outcomes.append(outcome)
@@ -89,13 +89,32 @@ def run_batch(
     return outcomes
 
 
+def _one(found: FoundStudy, output: Path, segmenter: Callable[[], Segmenter], options: SegmentOptions) -> Outcome:
+    name, target = str(found.results), output / found.results
+    if (target / FUNCTION_FILE).exists() and not options.overwrite:
+        return Outcome(name, "skipped", json.loads((target / FUNCTION_FILE).read_text(encoding="utf-8")))
+    try:
+        reading = segment_path(found.path, target, segmenter, options)
+    except _NoSegmenter:
+        raise
+    except CardiacSegError as error:
+        return Outcome(name, "failed", reason=str(error))
+    except Exception as error:  # one broken study must not end the other thousand
+        return Outcome(name, "failed", reason=f"unexpected {type(error).__name__}: {error}")
+    return Outcome(name, "done", reading.function)
+
+
 def settled(found: FoundStudy, output: Path, options: SegmentOptions) -> Outcome | None:
     """The outcome of a study that needs no reading: done before, or set aside; ``None`` of one that does."""
     if options.overwrite:
         return None
     name, target = str(found.results), output / found.results
-    if (target / FUNCTION_FILE).exists():
-        return Outcome(name, "skipped", json.loads((target / FUNCTION_FILE).read_text(encoding="utf-8")))
+    done = target / FUNCTION_FILE
+    if done.exists():
+        try:
+            return Outcome(name, "skipped", json.loads(done.read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            return Outcome(name, "failed", reason=f"'{done}' is damaged. Delete it, or use --overwrite.")
     return set_aside(found) if _deaths(target / UNFINISHED_FILE) >= TRIES else None
 
 
@@ -124,28 +143,22 @@ def _deaths(unfinished: Path) -> int:
 
 def one_study(found: FoundStudy, output: Path, segmenter: Callable[[], Segmenter], options: SegmentOptions) -> Outcome:
     """Segment one study into its folder below ``output``, over whatever a killed reading left of it there."""
-    name, target = str(found.results), output / found.results
-    unfinished, start = target / UNFINISHED_FILE, time.monotonic()
+    before = settled(found, output, options)
+    if before is not None:
+        return before
+    unfinished, start = output / found.results / UNFINISHED_FILE, time.monotonic()
     if unfinished.exists():
         options = replace(options, overwrite=True)
-
-    def outcome(status: str, function: dict[str, Any] | None = None, reason: str = "") -> Outcome:
-        return Outcome(name, status, function, reason, round(time.monotonic() - start, 3), 1)
-
     try:
         write_json(unfinished, {"deaths": _deaths(unfinished)})
-        reading = segment_path(found.path, target, segmenter, options)
-    except _NoSegmenter:
-        raise
+        outcome = _one(found, output, segmenter, options)
     except CardiacSegError as error:
-        return outcome("failed", reason=str(error))
-    except Exception as error:  # one broken study must not end the other thousand
-        return outcome("failed", reason=f"unexpected {type(error).__name__}: {error}")
+        outcome = Outcome(str(found.results), "failed", reason=str(error))
     finally:
         with contextlib.suppress(OSError):
             unfinished.unlink()
-            target.rmdir()  # goes only where nothing was written
-    return outcome("done", reading.function)
+            unfinished.parent.rmdir()  # goes only where nothing was written
+    return replace(outcome, seconds=round(time.monotonic() - start, 3), tries=1)
 
 
 def summary_table(outcomes: Sequence[Outcome]) -> str:

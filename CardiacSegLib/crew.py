@@ -297,9 +297,9 @@ def _work(pipe: Any, slot: int, threads: int, maker: Maker, output: Path, option
     while True:
         try:
             found = pipe.recv()
+            pipe.send(("done", one_study(found, output, lambda: segmenter, options)))
         except (EOFError, OSError):  # the supervisor is done, or dead
             return
-        pipe.send(("done", one_study(found, output, lambda: segmenter, options)))
 
 
 def _hush() -> None:

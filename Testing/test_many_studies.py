@@ -6,6 +6,9 @@ import csv
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,6 +105,21 @@ def test_a_wrong_device_ends_the_run_at_once_and_leaves_no_process(studies, tmp_
     with pytest.raises(CardiacSegError, match="no device"):
         run_crew(studies, tmp_path, crew, SegmentOptions())
     assert crew._workers == [None, None]
+
+
+def test_a_killed_batch_leaves_no_process_and_is_finished_by_the_same_command(studies, tmp_path):
+    command = [sys.executable, "-m", "CardiacSegLib.cli", "batch", str(studies), "--output", str(tmp_path)]
+    command += ["--workers", "2", "--device", "cpu"]
+    batch = subprocess.Popen(command, cwd=Path(__file__).parents[1], stderr=subprocess.PIPE, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.rglob("function.json")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    batch.kill()
+    # Standard error is closed once no worker holds it: each ends after the study it has.
+    assert b"Traceback" not in batch.communicate(timeout=60)[1]
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    assert done.returncode == 0 and "0 failed" in done.stdout, done.stderr
+    assert len(list(tmp_path.rglob("function.json"))) == 4 and not list(tmp_path.rglob(UNFINISHED_FILE))
 
 
 def test_the_table_holds_figures_failures_and_warnings_flat(tmp_path):

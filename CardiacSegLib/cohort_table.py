@@ -59,9 +59,16 @@ def write_table(output: Path, outcomes: Sequence[Outcome]) -> list[Path]:
     except ImportError:
         return written
     packed = pyarrow.BufferOutputStream()
-    parquet.write_table(pyarrow.table({c: [row.get(c) for row in rows] for c in columns}), packed)
+    parquet.write_table(pyarrow.table({c: _of_one_kind([row.get(c) for row in rows]) for c in columns}), packed)
     write_bytes(output / PARQUET_FILE, packed.getvalue().to_pybytes())
     return [*written, output / PARQUET_FILE]
+
+
+def _of_one_kind(values: list[Any]) -> list[Any]:
+    """Parquet's columns hold numbers or text, not both."""
+    if any(isinstance(v, str) for v in values):
+        return [None if v is None else str(v) for v in values]
+    return values
 
 
 class TableKeeper:

@@ -37,7 +37,15 @@ def sgd_preset() -> Preset:
 def two_processes(data: Path, output: Path, die_after: int = 0) -> subprocess.CompletedProcess:
     """``torchrun`` with two processes of this file; the second kills itself after an epoch."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["--monitor-interval", "3", str(Path(__file__)), str(data), str(output), str(die_after)]
+    # torchrun asks that seldom who has died: the survivor must have its time to say so.
+    command += [
+        "--monitor-interval",
+        "3" if die_after else "0.2",
+        str(Path(__file__)),
+        str(data),
+        str(output),
+        str(die_after),
+    ]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 

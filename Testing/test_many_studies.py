@@ -16,7 +16,7 @@ import pytest
 
 from CardiacSegLib.cli import main
 from CardiacSegLib.cohort import UNFINISHED_FILE, Outcome, note_death, run_batch
-from CardiacSegLib.cohort_table import TABLE_FILE, write_table
+from CardiacSegLib.cohort_table import PARQUET_FILE, TABLE_FILE, write_table
 from CardiacSegLib.crew import LocalCrew, run_crew
 from CardiacSegLib.errors import CardiacSegError
 from CardiacSegLib.workflow import SegmentOptions
@@ -130,6 +130,13 @@ def test_the_table_holds_figures_failures_and_warnings_flat(tmp_path):
     assert [row["study"] for row in rows] == ["b", "ä/a"]
     assert rows[0]["reason"] == 'No "file".' and rows[0]["lv_edv_ml"] == ""
     assert rows[1]["lv_edv_ml"] == "120.5" and rows[1]["warnings"] == "One, two. | Three." and "curve" not in rows[1]
+
+
+def test_the_table_is_parquet_too_where_pyarrow_is_installed(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    write_table(tmp_path, [Outcome("a", "done", {"n": 1, "x": 3}), Outcome("b", "done", {"n": 2.5, "x": "text"})])
+    rows = parquet.read_table(tmp_path / PARQUET_FILE).to_pylist()
+    assert [(row["study"], row["n"], row["x"]) for row in rows] == [("a", 1.0, "3"), ("b", 2.5, "text")]
 
 
 def test_batch_with_workers_has_the_results_of_batch_without_and_says_them_alike(studies, tmp_path, capsys):

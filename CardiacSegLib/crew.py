@@ -139,14 +139,15 @@ class _Supervisor:
             if outcome is None:
                 return
             self.waiting.popleft()
-            if number in self.deaths and outcome.status == "skipped":
-                outcome = replace(outcome, status="done")  # its worker died after the last file was in place
             self._record(number, outcome)
 
     def _died(self, number: int) -> None:
         self.deaths_in_a_row += 1
         self.deaths[number] = self.deaths.get(number, 0) + 1
         found = self.studies[number]
+        finished = settled(found, self.output, self.options)
+        if finished is not None and finished.status == "skipped":  # the worker died after the last file was in place
+            return self._record(number, replace(finished, status="done"))
         noted = note_death(self.output / found.results)
         # With --overwrite the deaths of earlier runs do not count.
         if (self.deaths[number] if self.options.overwrite else noted) >= TRIES:

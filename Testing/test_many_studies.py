@@ -20,6 +20,7 @@ from CardiacSegLib.cohort_table import PARQUET_FILE, TABLE_FILE, write_table
 from CardiacSegLib.crew import LocalCrew, run_crew
 from CardiacSegLib.errors import CardiacSegError
 from CardiacSegLib.workflow import SegmentOptions
+from CardiacSegLib.writers import write_json
 from trust import many_studies
 from trust.many_studies import POISON, RECIPE, DeadlyRecipe, function_of, small_patients, under_other_names
 
@@ -73,6 +74,18 @@ def test_a_deadly_study_is_tried_again_last_and_never_a_third_time_in_later_runs
     assert POISON not in again.order
     anew = PaperCrew(set())
     assert run_crew(studies, tmp_path, anew, SegmentOptions(overwrite=True))[-1].status == "done"
+
+
+def test_a_study_whose_worker_died_after_the_last_file_is_done(studies, tmp_path):
+    class LateCrew(PaperCrew):
+        def give(self, worker: int, number: int, found) -> None:
+            super().give(worker, number, found)
+            write_json(tmp_path / found.results / "function.json", {"lv": {"edv_ml": 1.0}})
+
+    crew = LateCrew({POISON})
+    last = run_crew(studies, tmp_path, crew, SegmentOptions())[-1]
+    assert (last.status, last.tries, last.function) == ("done", 1, {"lv": {"edv_ml": 1.0}})
+    assert crew.order.count(POISON) == 1 and not list(tmp_path.rglob(UNFINISHED_FILE))
 
 
 def test_workers_that_all_die_end_the_run_instead_of_setting_everything_aside(tmp_path):

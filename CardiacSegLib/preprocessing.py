@@ -187,7 +187,8 @@ def in_frame(probabilities: np.ndarray, window: tuple[slice, ...], shape: tuple[
     """Probabilities ``(class, z, y, x)`` of a window in their whole frame of ``shape``, background around it."""
     whole = np.zeros((len(probabilities), *shape), np.float32)
     whole[0] = 1.0
-    whole[(slice(None), *window)] = probabilities
+    depth, rows, columns = window
+    whole[:, depth, rows, columns] = probabilities
     return whole
 
 

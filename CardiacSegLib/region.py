@@ -102,7 +102,7 @@ def touches_edge(labels: np.ndarray, region: Region, grid: NetworkGrid) -> bool:
     """Whether anything in the labels ``(z, y, x)`` of a region comes near an edge beyond which the field goes on."""
     band = EDGE_PIXELS
     for axis, part in zip((1, 2), region):
-        lines = labels.any(axis=tuple(a for a in range(3) if a != axis))
+        lines = np.asarray(labels.any(axis=tuple(a for a in range(3) if a != axis)))
         if (part.start > 0 and lines[:band].any()) or (part.stop < grid.shape[axis] and lines[-band:].any()):
             return True
     return False

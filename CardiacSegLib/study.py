@@ -16,6 +16,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -174,6 +175,7 @@ class CineStudy:
         source: path that was read, for messages.
         kind: ``"acdc"``, ``"image"``, ``"pair"``, ``"dicom"``, ``"phantom"`` or ``"array"``.
         warnings: every doubt and every repair made while reading, as sentences.
+        sources: DICOM file of each image, ``[t][z]``; kept in memory alone, shown and written nowhere.
     """
 
     image: np.ndarray
@@ -187,6 +189,7 @@ class CineStudy:
     source: str = ""
     kind: str = "array"
     warnings: tuple[str, ...] = ()
+    sources: tuple[tuple[Path, ...], ...] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.image.ndim != 4 or tuple(self.image.shape[1:]) != self.geometry.shape:

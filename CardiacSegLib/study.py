@@ -39,6 +39,13 @@ class Label(enum.IntEnum):
 #: The structures that are measured, in the order in which every table lists them.
 STRUCTURES: tuple[Label, ...] = (Label.LV, Label.RV, Label.MYO)
 
+#: SNOMED CT code and meaning of each structure, as DICOM has them (CID 7192 for the ventricles).
+SNOMED: Mapping[Label, tuple[str, str]] = {
+    Label.LV: ("87878005", "Left ventricle"),
+    Label.RV: ("53085002", "Right ventricle"),
+    Label.MYO: ("74281007", "Myocardium"),
+}
+
 #: Label numbers of other conventions, by name.
 NUMBERINGS: Mapping[str, Mapping[Label, int]] = {
     "acdc": {Label.BACKGROUND: 0, Label.RV: 1, Label.MYO: 2, Label.LV: 3},

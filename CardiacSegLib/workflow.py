@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
 from CardiacSegLib import __version__
+from CardiacSegLib.dicom_seg import refuse_without_dicom, write_dicom_segs
 from CardiacSegLib.errors import CardiacSegError, StudyError
 from CardiacSegLib.readers import read_study
 from CardiacSegLib.readers.acdc import whole_cycle_files
@@ -40,6 +41,7 @@ class SegmentOptions:
         report: also write ``report.html``.
         identify: the report shows the study's name, and of DICOM the patient's name and number.
         csv: also write ``figures.csv``.
+        dicom_seg: also write each label map as a DICOM Segmentation, which names the patient as its source does.
     """
 
     whole_cycle: bool = False
@@ -50,6 +52,7 @@ class SegmentOptions:
     report: bool = False
     identify: bool = False
     csv: bool = False
+    dicom_seg: bool = False
 
 
 @dataclass
@@ -84,6 +87,8 @@ def segment_path(
     begin = on_stage or (lambda title: None)
     begin("Reading the study")
     study = _read(path, es_path, options)
+    if options.dicom_seg:
+        refuse_without_dicom(study)
     pair = (path, es_path) if es_path is not None else None
     old = _old_results(output, study, pair)
     if old and not options.overwrite:
@@ -201,6 +206,11 @@ def label_files(study: CineStudy, frames: Sequence[int], pair: tuple[Path, Path]
     return {i: f"{study.name}_frame{study.frame_numbers[i]:02d}_seg.nii.gz" for i in frames}
 
 
+def _as_dicom(name: str) -> str:
+    """Name of the DICOM Segmentation of a label map."""
+    return name[: -len(".nii.gz")] + ".dcm"
+
+
 def write_reading(
     reading: Reading, output: Path, options: SegmentOptions, pair: tuple[Path, Path] | None = None
 ) -> None:
@@ -209,6 +219,11 @@ def write_reading(
     for index, name in names.items():
         write_label_map(output / name, reading.labels[index])
         reading.files.append(output / name)
+    if options.dicom_seg:
+        files = {index: output / _as_dicom(name) for index, name in names.items()}
+        written, said = write_dicom_segs(reading.study, reading.labels, files, reading.function["model"])
+        reading.files += written
+        reading.function["warnings"] += said
     reading.function[MASKS_KEY] = mask_record(reading.study, reading.labels, names)
     if options.picture and any(labels.data.any() for labels in reading.labels.values()):
         reading.files.append(write_picture(reading, output / PICTURE_FILE))
@@ -245,6 +260,6 @@ def _old_results(output: Path, study: CineStudy, pair: tuple[Path, Path] | None)
         return []
     ours = {FUNCTION_FILE, PICTURE_FILE, REPORT_FILE, FIGURES_FILE, f"{study.name}_seg.nii.gz"}
     ours.update(label_files(study, range(study.frames), pair).values())
-    numbered = re.compile(rf"{re.escape(study.name)}_frame[0-9]+_seg\.nii\.gz")
+    numbered = re.compile(rf"{re.escape(study.name)}_frame[0-9]+_seg\.(nii\.gz|dcm)")
     found = [p for p in output.iterdir() if p.is_file() and (p.name in ours or numbered.fullmatch(p.name))]
     return sorted(found, key=lambda p: (p.name != FUNCTION_FILE, p.name))

@@ -73,6 +73,12 @@ def _add_segment_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--picture", action="store_true", help="also write contours.png")
     p.add_argument("--report", action="store_true", help="also write report.html, two pages to print")
     p.add_argument("--csv", action="store_true", help="also write figures.csv")
+    p.add_argument(
+        "--dicom-seg",
+        action="store_true",
+        help="also write each label map as a DICOM Segmentation, with the patient's name as in the DICOM images; needs "
+        "a DICOM folder and highdicom (pip install 'cardiacseg[seg]')",
+    )
     add_identify(p)
     p.add_argument("--overwrite", action="store_true", help="replace results that are already there")
     add_progress(p)
@@ -104,6 +110,7 @@ def _options(args: argparse.Namespace) -> SegmentOptions:
         report=args.report,
         identify=args.identify,
         csv=args.csv,
+        dicom_seg=args.dicom_seg,
     )
 
 

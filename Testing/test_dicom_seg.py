@@ -238,13 +238,20 @@ def test_another_reader_gives_the_voxels_and_colours_back(phantom, exam, tmp_pat
 
 
 def test_a_real_study_whose_slices_differ_in_series_facts_is_written_and_read_back(cine_dicom_root, tmp_path) -> None:
-    study = read_study(cine_dicom_root / "dicom" / "SCD0000301")
+    from CardiacSegLib.readers.dicom_headers import read_headers
+
+    (tmp_path / "exam").mkdir()
+    headers = read_headers(cine_dicom_root / "dicom" / "SCD0000301").headers
+    for phase in sorted({h.trigger_ms for h in headers if h.trigger_ms is not None})[:2]:
+        for number, header in enumerate(h for h in headers if h.trigger_ms == phase):
+            shutil.copy(header.path, tmp_path / "exam" / f"{phase:.0f}_{number}.dcm")
+    study = read_study(tmp_path / "exam")
     data = np.zeros(study.geometry.shape, np.uint8)
     data[3:6, 100:140, 90:120] = Label.RV
     data[2:7, 100:150, 130:170] = Label.MYO
     data[2:7, 110:140, 140:160] = Label.LV
     path, labels = tmp_path / "seg.dcm", LabelMap(data, study.geometry)
-    write_dicom_seg(path, study, 4, labels, "fast")
+    write_dicom_seg(path, study, 1, labels, "fast")
     for structure in STRUCTURES:
         expected = study.geometry.to_lps(np.argwhere(labels.mask(structure)))
         assert distance(points_of(path)[structure.name], expected) < 0.01

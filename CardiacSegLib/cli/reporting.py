@@ -1,4 +1,4 @@
-"""``report``: pages and tables of results that are there."""
+"""``report`` and ``compare``: pages and tables of results that are there."""
 
 from __future__ import annotations
 
@@ -31,6 +31,22 @@ def add_commands(commands: Any) -> None:
     add_debug(p)
     p.set_defaults(run=_report)
 
+    p = commands.add_parser(
+        "compare",
+        help="two readings of one study side by side",
+        description="Compares two folders that 'cardiacseg segment' wrote of one study (automatic and corrected, two "
+        "models, two readers): figures, differences, Dice and Hausdorff distance of each structure at ED and ES, and "
+        "the slices that differ most. Writes comparison.html and comparison.json.",
+        epilog="Example:\n  cardiacseg compare automatic corrected --images dicom_folder --output comparison",
+    )
+    p.add_argument("a", metavar="DIR_A", type=Path, help="folder of results")
+    p.add_argument("b", metavar="DIR_B", type=Path, help="the other; differences are B - A")
+    p.add_argument("--output", metavar="DIR", type=Path, required=True, help="folder for the comparison")
+    add_images(p)
+    p.add_argument("--names", metavar="NAME", nargs=2, default=["A", "B"], help="what the page calls them (A B)")
+    add_debug(p)
+    p.set_defaults(run=_compare)
+
 
 def add_images(p: argparse.ArgumentParser) -> None:
     """``--images``, for every command that draws contours of results."""
@@ -61,4 +77,15 @@ def _report(args: argparse.Namespace) -> int:
         print(sentence, file=sys.stderr)
     print("\n".join(str(file) for file in files))
     print(DISCLAIMER)
+    return 0
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from CardiacSegLib.report.comparison import compare_folders, comparison_text
+
+    if too_many_images(args):
+        return USAGE
+    compared, files = compare_folders(args.a, args.b, args.output, images=args.images, names=tuple(args.names))
+    print(comparison_text(compared))
+    print("\n".join(str(file) for file in files))
     return 0

@@ -30,11 +30,12 @@ _TOLERANCE = 0.03
 
 @dataclass(frozen=True)
 class Layer:
-    """Contours of one label array ``(z, y, x)``: colour and dash pattern by structure."""
+    """Contours of one label array ``(z, y, x)``: colour and dash pattern by structure, on a black edge or without."""
 
     labels: np.ndarray
     colours: Mapping[Label, str]
     dashes: Mapping[Label, str]
+    edge: bool = True
 
 
 def plain_layer(labels: np.ndarray) -> Layer:
@@ -119,7 +120,7 @@ def _tile(
         for structure in (Label.RV, Label.MYO, Label.LV):  # LV last: its outline is the inner one of the wall too
             path = _path(view.cut(layer.labels[z]) == structure, size)
             if path:
-                parts.append(_stroke(path, "#000000", _EDGE, ""))
+                parts += [_stroke(path, "#000000", _EDGE, "")] if layer.edge else []
                 parts.append(_stroke(path, layer.colours[structure], _LINE, layer.dashes[structure]))
     note = block.notes.get(z, "")
     parts.append(_text(0.6, 2.9, f"{z + 1} {note}".strip(), 2.6, halo=True))

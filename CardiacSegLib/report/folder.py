@@ -251,14 +251,19 @@ def with_images(results: Results, images: Sequence[Path]) -> tuple[CineStudy, di
             f"The images lie on another grid than the label maps of '{results.folder}'. Give the study that was "
             "segmented."
         )
-    masks = {_index_in(study, mask): mask for mask in results.masks}
+    masks = {index_in(study, mask): mask for mask in results.masks}
     study = study.with_phases(*results.phases_of(masks))
     if any(mask.image is not None and mask.image != image_digest(study.frame(i)) for i, mask in masks.items()):
         study = study.with_warnings("The images given are not those that were segmented, though on the same grid.")
     return study, {index: mask.labels for index, mask in masks.items()}
 
 
-def _index_in(study: CineStudy, mask: Mask) -> int:
+def index_in(study: CineStudy, mask: Mask) -> int:
+    """Index (from 0) of the frame of a study that a label map belongs to.
+
+    Raises:
+        StudyError: there is none.
+    """
     if mask.frame is not None and study.kind != "pair":
         return study.index_of(mask.frame)
     if study.frames == 1:

@@ -9,17 +9,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
 from CardiacSegLib import __version__
+from CardiacSegLib.dicom_seg import refuse_without_dicom, write_dicom_segs
 from CardiacSegLib.errors import CardiacSegError, StudyError
 from CardiacSegLib.readers import read_study
 from CardiacSegLib.readers.acdc import whole_cycle_files
 from CardiacSegLib.readers.images import stem_of
+from CardiacSegLib.report.folder import FUNCTION_FILE, MASKS_KEY, mask_record
+from CardiacSegLib.report.outputs import FIGURES_FILE, REPORT_FILE, identity_of, write_outputs
 from CardiacSegLib.study import CineStudy, Label, LabelMap
 from CardiacSegLib.writers import write_json, write_label_map
 
 if TYPE_CHECKING:
     from CardiacSegLib.inference import Segmenter
 
-FUNCTION_FILE, PICTURE_FILE = "function.json", "contours.png"
+__all__ = ["FUNCTION_FILE", "PICTURE_FILE", "Reading", "SegmentOptions", "measure_labels", "segment_path"]
+
+PICTURE_FILE = "contours.png"
 ProgressCallback = Callable[[int, int], None]
 StageCallback = Callable[[str], None]
 
@@ -33,6 +38,10 @@ class SegmentOptions:
         ed, es: frame *numbers* (from 1) that replace what the study says; ``None`` leaves it.
         overwrite: replace results that are already there.
         picture: also write ``contours.png``.
+        report: also write ``report.html``.
+        identify: the report shows the study's name, and of DICOM the patient's name and number.
+        csv: also write ``figures.csv``.
+        dicom_seg: also write each label map as a DICOM Segmentation, which names the patient as its source does.
     """
 
     whole_cycle: bool = False
@@ -40,6 +49,10 @@ class SegmentOptions:
     es: int | None = None
     overwrite: bool = False
     picture: bool = False
+    report: bool = False
+    identify: bool = False
+    csv: bool = False
+    dicom_seg: bool = False
 
 
 @dataclass
@@ -74,6 +87,8 @@ def segment_path(
     begin = on_stage or (lambda title: None)
     begin("Reading the study")
     study = _read(path, es_path, options)
+    if options.dicom_seg:
+        refuse_without_dicom(study)
     pair = (path, es_path) if es_path is not None else None
     old = _old_results(output, study, pair)
     if old and not options.overwrite:
@@ -191,15 +206,37 @@ def label_files(study: CineStudy, frames: Sequence[int], pair: tuple[Path, Path]
     return {i: f"{study.name}_frame{study.frame_numbers[i]:02d}_seg.nii.gz" for i in frames}
 
 
+def _as_dicom(name: str) -> str:
+    """Name of the DICOM Segmentation of a label map."""
+    return name[: -len(".nii.gz")] + ".dcm"
+
+
 def write_reading(
     reading: Reading, output: Path, options: SegmentOptions, pair: tuple[Path, Path] | None = None
 ) -> None:
-    """Write the label maps (ACDC's numbers), the picture if asked for, and ``function.json`` last."""
-    for index, name in label_files(reading.study, list(reading.labels), pair).items():
+    """Write the label maps (ACDC's numbers), what else is asked for, and ``function.json`` last."""
+    names = label_files(reading.study, list(reading.labels), pair)
+    for index, name in names.items():
         write_label_map(output / name, reading.labels[index])
         reading.files.append(output / name)
+    if options.dicom_seg:
+        files = {index: output / _as_dicom(name) for index, name in names.items()}
+        written, said = write_dicom_segs(reading.study, reading.labels, files, reading.function["model"])
+        reading.files += written
+        reading.function["warnings"] += said
+    reading.function[MASKS_KEY] = mask_record(reading.study, reading.labels, names)
     if options.picture and any(labels.data.any() for labels in reading.labels.values()):
         reading.files.append(write_picture(reading, output / PICTURE_FILE))
+    reading.files += write_outputs(
+        output,
+        reading.study,
+        reading.labels,
+        reading.function,
+        corrected={},
+        identity=identity_of(reading.study) if options.identify else None,
+        report=options.report,
+        csv=options.csv,
+    )
     write_json(output / FUNCTION_FILE, reading.function)
     reading.files.append(output / FUNCTION_FILE)
 
@@ -221,8 +258,8 @@ def _old_results(output: Path, study: CineStudy, pair: tuple[Path, Path] | None)
         raise CardiacSegError(f"'{output}' is a file; the output must be a folder.")
     if not output.is_dir():
         return []
-    ours = {FUNCTION_FILE, PICTURE_FILE, f"{study.name}_seg.nii.gz"}
+    ours = {FUNCTION_FILE, PICTURE_FILE, REPORT_FILE, FIGURES_FILE, f"{study.name}_seg.nii.gz"}
     ours.update(label_files(study, range(study.frames), pair).values())
-    numbered = re.compile(rf"{re.escape(study.name)}_frame[0-9]+_seg\.nii\.gz")
+    numbered = re.compile(rf"{re.escape(study.name)}_frame[0-9]+_seg\.(nii\.gz|dcm)")
     found = [p for p in output.iterdir() if p.is_file() and (p.name in ours or numbered.fullmatch(p.name))]
     return sorted(found, key=lambda p: (p.name != FUNCTION_FILE, p.name))

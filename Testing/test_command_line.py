@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -126,7 +127,9 @@ def test_results_are_not_overwritten_unasked(acdc_root, tmp_path, capsys):
 
 
 def test_overwriting_leaves_nothing_of_the_earlier_reading_and_nothing_else_is_touched(cine, tmp_path):
-    assert run("segment", cine, "--output", tmp_path / "o", "--frames", "all", "--picture") == 0
+    wanted = ["--picture", "--report", "--csv"]
+    assert run("segment", cine, "--output", tmp_path / "o", "--frames", "all", *wanted) == 0
+    assert {"contours.png", "report.html", "figures.csv"} <= {p.name for p in (tmp_path / "o").iterdir()}
     (tmp_path / "o" / "notes.txt").write_text("mine")
     assert run("segment", cine, "--output", tmp_path / "o", "--ed", 1, "--es", 3, "--overwrite") == 0
     names = {p.name for p in (tmp_path / "o").iterdir()}
@@ -182,10 +185,39 @@ def test_a_batch_goes_on_after_a_failure_skips_what_is_done_and_says_so(acdc_roo
     assert run("batch", root, "--output", out) == 1
     text = capsys.readouterr().out
     assert "3 studies: 2 done, 0 skipped, 1 failed" in text
+    with (out / "figures.csv").open(newline="") as file:
+        rows = {row["study"]: row for row in csv.DictReader(file)}
+    assert {name: row["status"] for name, row in rows.items()} == {
+        "p1": "done",
+        str(Path("sub", "broken")): "failed",
+        str(Path("sub", "cine")): "done",
+    }
+    assert float(rows["p1"]["lv.edv_ml"]) == function(out / "p1")["lv"]["edv_ml"]
     assert (out / "p1" / "patient001_frame01_seg.nii.gz").is_file() and function(out / "sub" / "cine")["lv"]["edv_ml"]
     (root / "sub" / "broken.nii.gz").unlink()
     assert run("batch", root, "--output", out) == 0
     assert "2 studies: 0 done, 2 skipped, 0 failed" in capsys.readouterr().out
+
+
+def test_a_batch_that_is_stopped_leaves_a_table_of_all_studies(cine, tmp_path, monkeypatch):
+    from CardiacSegLib import cohort
+
+    root = tmp_path / "root"
+    root.mkdir()
+    for name in ("a", "b", "c"):
+        shutil.copy(cine, root / f"{name}.nii.gz")
+    assert run("batch", root, "--output", tmp_path / "out") == 0
+    shutil.rmtree(tmp_path / "out" / "b")
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cohort, "segment_path", stopped)
+    assert run("batch", root, "--output", tmp_path / "out") == 130
+    with (tmp_path / "out" / "figures.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(r["study"], r["status"]) for r in rows] == [("a", "skipped"), ("b", "not reached"), ("c", "skipped")]
+    assert rows[2]["lv.edv_ml"]
 
 
 def test_evaluating_results_against_truth_and_json_on_standard_output(acdc_root, tmp_path, capsys):
@@ -255,6 +287,7 @@ def test_info_says_what_a_study_a_model_and_the_installation_are(acdc_root, caps
         (["tables", "absent"], "absent"),
         (["measure", "absent.nii"], "absent.nii"),
         (["info", "absent"], "absent"),
+        (["report", "absent"], "holds no function.json"),
     ],
 )
 def test_an_error_is_one_readable_line_and_exit_code_1(arguments, words, tmp_path, monkeypatch, capsys):
@@ -283,7 +316,19 @@ def test_wrong_usage_is_exit_code_2(arguments):
     assert caught.value.code == 2
 
 
-COMMANDS = ["demo", "segment", "batch", "train", "crossval", "evaluate", "tables", "figures", "measure", "info"]
+COMMANDS = [
+    "demo",
+    "segment",
+    "batch",
+    "train",
+    "crossval",
+    "evaluate",
+    "tables",
+    "figures",
+    "measure",
+    "info",
+    "report",
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -137,7 +137,8 @@ def figureRows(
 
 def _symbol(key: str) -> str:
     """What readers call a figure where there is little room."""
-    symbols = {"edv_ml": "EDV", "esv_ml": "ESV", "sv_ml": "SV", "ef_percent": "EF", "mass_g": _("mass")}
+    symbols = {"edv_ml": "EDV", "esv_ml": "ESV", "sv_ml": "SV", "ef_percent": "EF", "co_l_per_min": "CO"}
+    symbols["mass_g"] = _("mass")
     return {**symbols, "ed_ml": _("volume at ED"), "es_ml": _("volume at ES")}.get(key, _("volume"))
 
 
@@ -148,6 +149,7 @@ def _titles() -> dict[str, str]:
         "End-systolic volume": _("End-systolic volume"),
         "Stroke volume": _("Stroke volume"),
         "Ejection fraction": _("Ejection fraction"),
+        "Cardiac output": _("Cardiac output"),
         "Volume at end diastole": _("Volume at end diastole"),
         "Volume at end systole": _("Volume at end systole"),
         "Mass at end diastole": _("Mass at end diastole"),

@@ -25,7 +25,7 @@ def add_commands(commands: Any) -> None:
         description="Segment one study: an ACDC patient folder, a 3D or 4D NIfTI or NRRD file, a folder of cine DICOM, "
         "or an ED and an ES file. Writes label maps (ACDC's numbers: 1 RV, 2 myocardium, 3 LV) and function.json.",
         epilog="Examples:\n  cardiacseg segment cine_4d.nii.gz --output results\n"
-        "  cardiacseg segment dicom_folder --output results --frames all\n"
+        "  cardiacseg segment dicom_folder --output results --frames all --report\n"
         "  cardiacseg segment ed.nii.gz es.nii.gz --output results",
     )
     p.add_argument("input", nargs="+", metavar="INPUT", type=Path, help="the study; or an ED file and an ES file")
@@ -71,9 +71,27 @@ def _add_segment_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--es", metavar="N", type=_frame_number, help="frame that is end systole, from 1")
     p.add_argument("--flips", action="store_true", help="average over mirrored inputs (slower, a little better)")
     p.add_argument("--picture", action="store_true", help="also write contours.png")
+    p.add_argument("--report", action="store_true", help="also write report.html, two pages to print")
+    p.add_argument("--csv", action="store_true", help="also write figures.csv")
+    p.add_argument(
+        "--dicom-seg",
+        action="store_true",
+        help="also write each label map as a DICOM Segmentation, with the patient's name as in the DICOM images; needs "
+        "a DICOM folder and highdicom (pip install 'cardiacseg[seg]')",
+    )
+    add_identify(p)
     p.add_argument("--overwrite", action="store_true", help="replace results that are already there")
     add_progress(p)
     add_debug(p)
+
+
+def add_identify(p: argparse.ArgumentParser) -> None:
+    """``--identify``, for every command that writes a report."""
+    p.add_argument(
+        "--identify",
+        action="store_true",
+        help="the report shows the study's name and, of DICOM, the patient's; without it, nothing that names anybody",
+    )
 
 
 def _frame_number(text: str) -> int:
@@ -83,7 +101,17 @@ def _frame_number(text: str) -> int:
 
 
 def _options(args: argparse.Namespace) -> SegmentOptions:
-    return SegmentOptions(args.frames == "all", args.ed, args.es, args.overwrite, args.picture)
+    return SegmentOptions(
+        whole_cycle=args.frames == "all",
+        ed=args.ed,
+        es=args.es,
+        overwrite=args.overwrite,
+        picture=args.picture,
+        report=args.report,
+        identify=args.identify,
+        csv=args.csv,
+        dicom_seg=args.dicom_seg,
+    )
 
 
 class _SegmenterMaker:

@@ -267,7 +267,9 @@ class LabelMap:
             raise StudyError(
                 f"A label map of shape {self.data.shape} does not fit a grid of shape {self.geometry.shape}."
             )
-        strange = sorted(set(np.unique(self.data).tolist()) - {int(label) for label in Label})
+        # Sorting them all is only for the message
+        strange = [] if self.data.dtype == np.uint8 and self.data.max() <= max(Label) else np.unique(self.data).tolist()
+        strange = sorted(set(strange) - {int(label) for label in Label})
         if strange:
             raise StudyError(f"A label map holds {strange[:5]}; it may hold only 0 to 3 (ACDC numbers).")
         object.__setattr__(self, "data", np.asarray(self.data, dtype=np.uint8))

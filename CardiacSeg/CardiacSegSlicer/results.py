@@ -16,19 +16,6 @@ from CardiacSegLib.function.body import PER_M2, body_surface_area, indexed
 from CardiacSegLib.report.reading import FIGURES
 from CardiacSegLib.study import CineStudy, Label, LabelMap
 from CardiacSegLib.workflow import measure_labels
-from CardiacSegSlicer.charts import timeVolumeCurve
-
-__all__ = [
-    "FigureRow",
-    "asCsv",
-    "asText",
-    "bodySurfaceArea",
-    "figureRows",
-    "figuresOf",
-    "fillTable",
-    "indexedFigures",
-    "timeVolumeCurve",
-]
 
 
 class FigureRow(NamedTuple):

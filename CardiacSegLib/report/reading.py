@@ -89,7 +89,8 @@ def write_reading_report(
     room -= 4 * lines_of((v[:_MOST_NAME] for v in identity.values()), 100) if identity else 0
     room -= 12 + _LINE_MM * diagnosis.count("<li>") if diagnosis else 0
     on_first, rest, kind = _split(_doubts(function), room - (_WALL_MM if wall else 0))
-    if wall and rest:
+    tight = room - _WALL_MM < (8 + 1.2 * _LINE_MM * lines_of(on_first, 2 * _COLUMN_CHARACTERS) if on_first else 0)
+    if wall and (rest or tight):
         wall = _wall(function, rows, True)
         on_first, rest, kind = _split(_doubts(function), room - _SMALL_WALL_MM)
     first = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
@@ -15,8 +15,8 @@ from CardiacSegLib.readers import read_study
 from CardiacSegLib.readers.acdc import whole_cycle_files
 from CardiacSegLib.readers.images import stem_of
 from CardiacSegLib.report.folder import FUNCTION_FILE, MASKS_KEY, mask_record
-from CardiacSegLib.report.outputs import FIGURES_FILE, REPORT_FILE, identity_of, write_outputs
-from CardiacSegLib.study import CineStudy, Label, LabelMap
+from CardiacSegLib.report.outputs import FIGURES_FILE, REPORT_FILE, identity_of, merged, write_outputs
+from CardiacSegLib.study import CineStudy, Label, LabelMap, Patient
 from CardiacSegLib.writers import write_json, write_label_map
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class SegmentOptions:
         identify: the report shows the study's name, and of DICOM the patient's name and number.
         csv: also write ``figures.csv``.
         dicom_seg: also write each label map as a DICOM Segmentation, which names the patient as its source does.
+        patient: facts by hand in place of those that the study states; ``None`` in it leaves these.
     """
 
     whole_cycle: bool = False
@@ -53,6 +54,7 @@ class SegmentOptions:
     identify: bool = False
     csv: bool = False
     dicom_seg: bool = False
+    patient: Patient = field(default_factory=Patient)
 
 
 @dataclass
@@ -167,6 +169,7 @@ def _read(path: Path, es_path: Path | None, options: SegmentOptions) -> CineStud
     chosen = {n for n in (options.ed, options.es) if n is not None}
     if study.kind == "acdc" and not chosen <= set(study.frame_numbers) and whole_cycle_files(path):
         study = read_study(path, whole_cycle=True)
+    study = replace(study, patient=merged(study.patient, options.patient))
     return _with_chosen_phases(study, options)  # here already: a wrong frame is told before torch is loaded
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import re
-import shutil
-import subprocess
 import sys
 import types
 from html.parser import HTMLParser
@@ -22,6 +20,7 @@ from CardiacSegLib.report.measures import ALL_FIGURES, figure_rows
 from CardiacSegLib.report.reading import write_reading_report
 from CardiacSegLib.study import CineStudy, Geometry, Label, LabelMap, Patient
 from CardiacSegLib.workflow import measure_labels
+from print_page import browser, print_page
 
 GEOMETRY = Geometry((3, 64, 60), (10.0, 1.5, 1.5))
 HOSTILE = "<script>alert('x')</script>&\"name\"' onload='alert(1)"
@@ -292,7 +291,7 @@ def test_what_cannot_be_written_is_said_in_words(tmp_path: Path) -> None:
         write_reading_report(tmp_path / "reading.html", study_of(), {0: other}, function)
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="Chromium, which prints the page, is not installed")
+@pytest.mark.skipif(browser() is None, reason="Chromium, which prints the page, is not installed")
 @pytest.mark.parametrize("doubts", [1, 40])
 def test_it_prints_on_two_pages_with_eighteen_slices_and_forty_warnings(doubts: int, tmp_path: Path, bullseye) -> None:
     geometry = Geometry((18, 64, 60), (6.0, 1.5, 1.5))
@@ -304,9 +303,4 @@ def test_it_prints_on_two_pages_with_eighteen_slices_and_forty_warnings(doubts: 
     ]
     page = tmp_path / "reading.html"
     write_reading_report(page, study, labels, function, identity={"Patient": "Long" * 60, "Number": "1" * 200})
-    options = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking"
-    options += " --disable-component-update --disable-sync --no-pdf-header-footer"
-    profile, pdf = f"--user-data-dir={tmp_path / 'profile'}", tmp_path / "reading.pdf"
-    command = ["chromium", *options.split(), profile, f"--print-to-pdf={pdf}", page.as_uri()]
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
-    assert len(re.findall(rb"/Type\s*/Page\b", pdf.read_bytes())) == 2
+    assert print_page(page, tmp_path / "reading.pdf") == 2

@@ -9,7 +9,7 @@ from typing import Any
 
 from CardiacSegLib import DISCLAIMER
 from CardiacSegLib.cli import USAGE, add_debug
-from CardiacSegLib.cli.segmenting import add_identify
+from CardiacSegLib.cli.segmenting import add_identify, add_patient, patient_of
 
 
 def add_commands(commands: Any) -> None:
@@ -22,12 +22,13 @@ def add_commands(commands: Any) -> None:
         "corrected; function.json stays as it is. The results do not record where the images lie: for pictures of the "
         "contours on them, give the study again.",
         epilog="Examples:\n  cardiacseg report results --images dicom_folder\n"
-        "  cardiacseg report results --images ed.nii.gz es.nii.gz --output letters",
+        "  cardiacseg report results --images ed.nii.gz es.nii.gz --output letters --height 178 --weight 81",
     )
     p.add_argument("folder", metavar="DIR", type=Path, help="folder of results")
     add_images(p)
     p.add_argument("--output", metavar="DIR", type=Path, help="folder for the report and the table (the same)")
     add_identify(p)
+    add_patient(p)
     add_debug(p)
     p.set_defaults(run=_report)
 
@@ -72,7 +73,9 @@ def _report(args: argparse.Namespace) -> int:
 
     if too_many_images(args):
         return USAGE
-    files, said = report_folder(args.folder, args.output, images=args.images, identify=args.identify)
+    files, said = report_folder(
+        args.folder, args.output, images=args.images, patient=patient_of(args), identify=args.identify
+    )
     for sentence in said:
         print(sentence, file=sys.stderr)
     print("\n".join(str(file) for file in files))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from CardiacSegLib import DISCLAIMER
 from CardiacSegLib.cli import FAILED, USAGE, add_debug, add_device, add_progress
 from CardiacSegLib.progress import reporter
+from CardiacSegLib.study import Patient
 from CardiacSegLib.workflow import SegmentOptions
 
 if TYPE_CHECKING:
@@ -26,17 +27,19 @@ def add_commands(commands: Any) -> None:
         "or an ED and an ES file. Writes label maps (ACDC's numbers: 1 RV, 2 myocardium, 3 LV) and function.json.",
         epilog="Examples:\n  cardiacseg segment cine_4d.nii.gz --output results\n"
         "  cardiacseg segment dicom_folder --output results --frames all --report\n"
-        "  cardiacseg segment ed.nii.gz es.nii.gz --output results",
+        "  cardiacseg segment ed.nii.gz es.nii.gz --output results --height 178 --weight 81 --sex M --age 56",
     )
     p.add_argument("input", nargs="+", metavar="INPUT", type=Path, help="the study; or an ED file and an ES file")
     _add_segment_options(p)
+    add_patient(p)
     p.set_defaults(run=_segment)
 
     p = commands.add_parser(
         "batch",
         help="segment every study below a folder",
         description="Segment every study below ROOT into a folder of its own below --output. Done ones are skipped, "
-        "a study that fails does not stop the others. Files named *_gt* and *_seg* are never studies.",
+        "a study that fails does not stop the others; figures.csv in --output has a row for each. Files named *_gt* "
+        "and *_seg* are never studies.",
         epilog="Example:\n  cardiacseg batch acdc/training --output results",
     )
     p.add_argument("root", metavar="ROOT", type=Path, help="folder of studies")
@@ -85,6 +88,31 @@ def _add_segment_options(p: argparse.ArgumentParser) -> None:
     add_debug(p)
 
 
+def add_patient(p: argparse.ArgumentParser) -> None:
+    """Facts of the patient by hand, for every command that measures; see :func:`patient_of`."""
+    facts = p.add_argument_group("the patient, in place of what the study states")
+    facts.add_argument("--height", metavar="CM", type=_positive, help="height in cm")
+    facts.add_argument("--weight", metavar="KG", type=_positive, help="weight in kg")
+    facts.add_argument("--sex", choices=("M", "F"), help="for reference ranges")
+    facts.add_argument("--age", metavar="YEARS", type=_positive, help="for reference ranges")
+    facts.add_argument("--heart-rate", metavar="BPM", type=_positive, help="beats per minute, for cardiac output")
+
+
+def patient_of(args: argparse.Namespace) -> Patient:
+    """The facts given by hand; ``None`` where none was."""
+    return Patient(args.height, args.weight, args.sex, args.age, args.heart_rate)
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"a positive number is needed, not '{text}'")
+    return value
+
+
 def add_identify(p: argparse.ArgumentParser) -> None:
     """``--identify``, for every command that writes a report."""
     p.add_argument(
@@ -100,7 +128,7 @@ def _frame_number(text: str) -> int:
     return int(text)
 
 
-def _options(args: argparse.Namespace) -> SegmentOptions:
+def _options(args: argparse.Namespace, patient: Patient | None = None) -> SegmentOptions:
     return SegmentOptions(
         whole_cycle=args.frames == "all",
         ed=args.ed,
@@ -111,6 +139,7 @@ def _options(args: argparse.Namespace) -> SegmentOptions:
         identify=args.identify,
         csv=args.csv,
         dicom_seg=args.dicom_seg,
+        patient=patient or Patient(),
     )
 
 
@@ -149,7 +178,7 @@ def _segment(args: argparse.Namespace) -> int:
             args.input[0],
             args.output,
             maker,
-            _options(args),
+            _options(args, patient_of(args)),
             es_path=es_path,
             on_progress=progress.update,
             on_stage=progress.stage,
@@ -177,6 +206,9 @@ def figures_text(function: dict[str, Any]) -> str:
     rows = [["", "EDV mL", "ESV mL", "SV mL", "EF %", "mass g"]]
     for name, part, mass in (("LV", lv, number(lv["mass_g"])), ("RV", rv, "")):
         rows.append([name, *(number(part[k]) for k in ("edv_ml", "esv_ml", "sv_ml", "ef_percent")), mass])
+    if any(part.get("co_l_per_min") is not None for part in (lv, rv)):
+        for row, text in zip(rows, ("CO L/min", *(number(part.get("co_l_per_min")) for part in (lv, rv)))):
+            row.append(text)
     frames = f"ED is frame {function['ed_frame'] or '—'}, ES is frame {function['es_frame'] or '—'}."
     return "\n".join("  ".join(c.rjust(7) for c in row).rstrip() for row in rows) + "\n" + frames
 

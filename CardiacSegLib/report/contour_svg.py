@@ -101,8 +101,9 @@ def _columns(counts: Sequence[int], aspect: float, width: float, height: float) 
         by_height = ((height - len(counts) * _HEADING) / max(rows, 1) - _GAP) / aspect
         return min((width + _GAP) / columns - _GAP, by_height, _MOST_TILE)
 
-    largest = max(size(n) for n in range(1, max([1, *counts]) + 1))
-    return max(n for n in range(1, max([1, *counts]) + 1) if size(n) >= 0.9 * largest)
+    every = range(1, max([1, *counts]) + 1)
+    large = [n for n in every if size(n) >= 0.8 * max(map(size, every))]
+    return min(large, key=lambda n: (sum(math.ceil(count / n) for count in counts), -size(n)))
 
 
 def _tile(

@@ -204,16 +204,17 @@ def figure_rows(
 
 
 def _ranges(function: Mapping[str, Any]) -> dict[str, Range]:
-    """Reference ranges by the figure's name; those of indexed figures end in ``_per_m2``."""
+    """Reference ranges by the figure's name (``lv.edv_ml``); those of indexed figures end in ``_per_m2``."""
     found = {}
     given = function.get("ranges")
     for entry in given if isinstance(given, (list, tuple)) else ():
         if not isinstance(entry, Mapping):
             continue
         name = str(entry.get("figure", ""))
-        name = name[len("indexed.") :] if name.startswith("indexed.") else name
+        name = f"{entry['part']}.{name}" if entry.get("part") else name
         low, high = finite(entry.get("low")), finite(entry.get("high"))
-        found[name] = Range(low, high, str(entry.get("verdict") or ""), str(entry.get("source") or ""))
+        source = "; ".join(str(entry[key]) for key in ("source", "applies_to") if entry.get(key))
+        found[name] = Range(low, high, str(entry.get("verdict") or ""), source)
     return found
 
 

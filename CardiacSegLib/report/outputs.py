@@ -46,9 +46,9 @@ def report_folder(
     """
     results = read_results(folder)
     study, labels, said = _study_of(results, images)
-    facts = merged(results.patient if results.patient != Patient() else study.patient, patient)
-    study = replace(study, patient=facts)
-    function = current_function(results, study, labels, facts_given=patient is not None)
+    known = results.patient if results.patient != Patient() else study.patient
+    study = replace(study, patient=merged(known, patient))
+    function = current_function(results, study, labels, facts_given=study.patient != results.patient)
     if results.corrected:
         said.append("Label maps were corrected since they were made: their figures were measured anew.")
     files = write_outputs(

@@ -62,9 +62,9 @@ dd { display: inline; margin: 0; }
 .fill { position: relative; flex: 1 1 auto; }
 .fill > svg { position: absolute; inset: 0; width: 100%; height: 100%; }
 svg { display: block; max-width: 100%; font-family: Arial, Helvetica, "Liberation Sans", sans-serif; }
-.pictures { display: flex; gap: 4mm; justify-content: space-between; align-items: flex-start; }
-.pictures > * { flex: 1 1 42mm; min-width: 0; } .pictures > :last-child { flex: 1 1 52mm; }
-.pictures th[scope=row], .beside th[scope=row] { white-space: normal; }
+.pictures { display: flex; gap: 2mm; align-items: flex-start; }
+.pictures > * { flex: 0 1 62mm; min-width: 0; } .little > * { flex-basis: 50mm; }
+.beside th[scope=row] { white-space: normal; }
 .pictures svg { width: 100%; height: auto; }
 .foot { margin-top: auto; padding-top: 1.5mm; display: flex; justify-content: space-between; color: #555555; }
 """

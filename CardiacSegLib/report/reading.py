@@ -39,7 +39,9 @@ __all__ = ["FIGURES", "Corrected", "Figure", "write_reading_report"]
 _TITLE = "Cardiac function from short-axis cine MR"
 _BY_HAND = "by hand"
 # What parts of the pages take, in mm: for findings, in small print over two columns, there is what is left.
-_PAGE_MM, _HEADER_MM, _ROW_MM, _CYCLE_MM, _WALL_MM, _LINE_MM = 268.0, 26.0, 5.3, 58.0, 58.0, 3.15
+_PAGE_MM, _HEADER_MM, _ROW_MM, _CYCLE_MM, _LINE_MM = 268.0, 26.0, 5.3, 58.0, 3.15
+# A row of bull's-eyes as wide as the page, and where findings need the room.
+_WALL_MM, _SMALL_WALL_MM = 76.0, 65.0
 _COLUMN_CHARACTERS = 72
 # Of many findings the print is smaller: more than so many lines, then so many characters and so high.
 _MANY_LINES, _TINY_CHARACTERS, _TINY_MM = 40, 80, 2.8
@@ -82,11 +84,15 @@ def write_reading_report(
     for index, given in labels.items():
         check_grid(given.geometry, study, index)
     rows = figure_rows(function, indexed=indexed, corrected=corrected)
-    cycle, wall, diagnosis = _cycle(function, rows), _wall(function, rows), _diagnosis(function)
-    room = _PAGE_MM - _HEADER_MM - _tables_mm(rows) - (_CYCLE_MM if cycle else 0) - (_WALL_MM if wall else 0)
+    cycle, wall, diagnosis = _cycle(function, rows), _wall(function, rows, False), _diagnosis(function)
+    room = _PAGE_MM - _HEADER_MM - _tables_mm(rows) - (_CYCLE_MM if cycle else 0)
     room -= 4 * lines_of((v[:_MOST_NAME] for v in identity.values()), 100) if identity else 0
     room -= 12 + _LINE_MM * diagnosis.count("<li>") if diagnosis else 0
-    on_first, rest, kind = _split(_doubts(function), room)
+    on_first, rest, kind = _split(_doubts(function), room - (_WALL_MM if wall else 0))
+    tight = room - _WALL_MM < (8 + 1.2 * _LINE_MM * lines_of(on_first, 2 * _COLUMN_CHARACTERS) if on_first else 0)
+    if wall and (rest or tight):
+        wall = _wall(function, rows, True)
+        on_first, rest, kind = _split(_doubts(function), room - _SMALL_WALL_MM)
     first = [
         _header(identity, labels),
         _figures(rows),
@@ -282,7 +288,7 @@ def _numbers(values: Any) -> list[float]:
     return [float("nan") if v is None else float(v) for v in values]
 
 
-def _wall(function: Mapping[str, Any], rows: list[FigureRow]) -> str:
+def _wall(function: Mapping[str, Any], rows: list[FigureRow], small: bool) -> str:
     """Bull's-eyes of thickness and thickening, and their means."""
     wall = inside(function, "wall")
     wanted = (
@@ -296,10 +302,15 @@ def _wall(function: Mapping[str, Any], rows: list[FigureRow]) -> str:
             from CardiacSegLib.report.bullseye import bullseye_svg
 
             drawn.append(f"<div>{inline(bullseye_svg(wall[key], title, unit))}</div>")
-    table = _figures_table("", [row for row in rows if row.figure.part == "wall"])
-    if not drawn and not table:
+    known = {
+        r.figure.title: r.value_text + (f" ({_BY_HAND})" if r.corrected else "")
+        for r in rows
+        if r.figure.part == "wall"
+    }
+    if not drawn and not known:
         return ""
-    return f'<h2>Wall of the left ventricle</h2>\n<div class="pictures">{"".join(drawn)}<div>{table}</div></div>'
+    kind = "pictures little" if small else "pictures"
+    return f'<h2>Wall of the left ventricle</h2>\n{facts(known, "wide")}<div class="{kind}">{"".join(drawn)}</div>'
 
 
 def _some(values: Any) -> bool:
@@ -332,6 +343,7 @@ def _contours(
 def _notes(function: Mapping[str, Any], study: CineStudy, index: int) -> dict[int, str]:
     """Which slices of a frame have a finding of their own."""
     phases = {name for name, phase in (("ED", study.ed), ("ES", study.es)) if phase == index}
+    phases.add(f"frame {study.frame_numbers[index]}")
     found = [f for f in _findings(function) if f.get("phase") in phases and isinstance(f.get("slice"), int)]
     return {int(f["slice"]) - 1: "finding" for f in found}
 

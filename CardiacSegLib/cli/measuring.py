@@ -122,12 +122,8 @@ def _figures(args: argparse.Namespace) -> int:
 
 
 def _measure(args: argparse.Namespace) -> int:
-    from CardiacSegLib.function.volumes import (
-        function_json,
-        plausibility_warnings,
-        single_frame_function,
-        ventricular_function,
-    )
+    from CardiacSegLib.function.quality import plausibility_warnings
+    from CardiacSegLib.function.volumes import function_json, single_frame_function, ventricular_function
     from CardiacSegLib.readers.images import read_label_map
 
     ed = read_label_map(args.ed, args.labels)

@@ -278,12 +278,14 @@ class Reading:
     def function(self) -> dict[str, Any]:
         """The content of ``function.json`` for the masks as they are now."""
         provenance = provenanceOf(self.node)
+        cycle = self.labelsByFrame() if self.isCycle else None
         return results.figuresOf(
             self.study(ofMasks=True),
-            self.labels(ED),
-            self.labels(ES),
+            self.labels(ED) if cycle is None else None,
+            self.labels(ES) if cycle is None else None,
             model=provenance.get("model"),
             notes=provenance.get("notes", ()),
+            cycle=cycle,
         )
 
     def bodySurfaceArea(self) -> float | None:

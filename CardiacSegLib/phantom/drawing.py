@@ -6,7 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from CardiacSegLib.phantom.heart import RV_WALL_MM, Heart, crescent, ease, outline, profile, rv_share, slice_heights
+from CardiacSegLib.phantom.heart import (
+    RV_WALL_MM,
+    Heart,
+    axis_offset,
+    crescent,
+    ease,
+    outline,
+    profile,
+    rv_share,
+    slice_heights,
+)
 from CardiacSegLib.study import Label
 
 # Depth in mm, at ED, in which the share of trabeculae falls to 1/e; as the signals below, fitted to healthy patients.
@@ -46,8 +56,7 @@ def draw(heart: Heart, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray
         down, aside = (float(v) for v in rng.normal(0, 1, 2) * config.breathing_mm * (1.0, 0.4))
         shifts[z] = down, aside
         image[:, z] = _body(y, x, (down, aside), way, rng)
-        # The long axis is not quite the stack's.
-        cy, cx = down + 6 * way - 3, aside + 4 * way - 2
+        cy, cx = (float(axis + breath) for axis, breath in zip(axis_offset(way), (down, aside)))
         rows = np.flatnonzero((y[:, 0] > cy + top) & (y[:, 0] < cy + bottom))
         columns = np.flatnonzero((x[0] > cx + left) & (x[0] < cx + right))
         part = (slice(None), z, slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))

@@ -206,6 +206,7 @@ def measure_labels(
     from CardiacSegLib.function.quality import findings
     from CardiacSegLib.function.ranges import compare_with_ranges
     from CardiacSegLib.function.volumes import function_json, single_frame_function, ventricular_function
+    from CardiacSegLib.function.wall import wall_figures, wall_json
 
     single = study.frames == 1 and study.ed is None and study.es is None
     ed, es = (None if index is None else labels.get(index) for index in (0 if single else study.ed, study.es))
@@ -214,13 +215,18 @@ def measure_labels(
     flicker = [] if cycle is None else disagreements([labels[i] for i in range(study.frames)])
     all_found = [*found, *findings(figures, ed, es, cycle, flicker)]
     body, doubts = _body(study, bsa_formula)
+    wall = None if single else wall_figures(ed, es)
     function = function_json(
         figures,
         ed_frame=_frame_number(study, study.ed),
         es_frame=_frame_number(study, study.es),
         model=model,
         version=__version__,
-        warnings=[*study.warnings, *notes, *doubts, *(finding.sentence for finding in all_found)],
+        warnings=[
+            *(*study.warnings, *notes, *doubts),
+            *(finding.sentence for finding in all_found),
+            *(() if wall is None else wall.warnings),
+        ],
         heart_rate_bpm=study.patient.heart_rate_bpm,
     )
     function["patient"] = body
@@ -228,6 +234,8 @@ def measure_labels(
         function["indexed"] = indexed(function, body["bsa_m2"])
     if cycle is not None:
         function["cycle"] = cycle_json(cycle)
+    if wall is not None:
+        function["wall"] = wall_json(wall)
     function["ranges"] = compare_with_ranges(function, study.patient)
     function["findings"] = [finding.to_json() for finding in all_found]
     return function

@@ -80,12 +80,13 @@ def _slice_contours(plane: np.ndarray, spacing: tuple[float, ...]) -> tuple[np.n
     if not is_muscle.any():
         return None
     arc = np.maximum(_SMOOTH_RAD, np.minimum(_SMOOTH_PX * pixel.mean() / np.sqrt(np.maximum(endo.mean(), 1e-6)), 1.0))
-    endo = smooth(endo, arc)
+    endo = np.maximum(smooth(endo, arc), 0)
     # Where the ring is open, the epicardium is not known, and must not spoil its neighbours.
     epi = smooth(epi * is_muscle, _SMOOTH_RAD) / np.maximum(smooth(is_muscle * 1.0, _SMOOTH_RAD), 1e-3)
     epi = np.maximum(epi, endo)
-    to_xy = lambda p: ((p + [box[0].start - 2, box[1].start - 2]) * pixel)[::-1]  # noqa: E731
-    return to_xy(middle), to_xy(np.array(ndimage.center_of_mass(heart))), np.sqrt(endo), np.sqrt(epi), is_muscle
+    corner = np.array([box[0].start - 2, box[1].start - 2])
+    centres = [((point + corner) * pixel)[::-1] for point in (middle, np.array(ndimage.center_of_mass(heart)))]
+    return (*centres, np.sqrt(endo), np.sqrt(epi), is_muscle)
 
 
 def smooth(values: np.ndarray, sd: float) -> np.ndarray:

@@ -16,7 +16,7 @@ is taken to be straight, and what a slice lies off it is not lean.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Optional
 
 import numpy as np
@@ -62,7 +62,7 @@ class WallFigures:
     max_ed_mm: float | None = None
     mean_es_mm: float | None = None
     max_es_mm: float | None = None
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = ()
 
     @property
     def thickening_percent(self) -> Values:

@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any, Callable
 from CardiacSegLib import __version__
 from CardiacSegLib.dicom_seg import refuse_without_dicom, write_dicom_segs
 from CardiacSegLib.errors import CardiacSegError, StudyError
+from CardiacSegLib.function.body import body_surface_area, indexed
+from CardiacSegLib.function.quality import Finding
+from CardiacSegLib.function.volumes import json_number
 from CardiacSegLib.readers import read_study
 from CardiacSegLib.readers.acdc import whole_cycle_files
 from CardiacSegLib.readers.images import stem_of
 from CardiacSegLib.report.folder import FUNCTION_FILE, MASKS_KEY, mask_record
 from CardiacSegLib.report.outputs import FIGURES_FILE, REPORT_FILE, identity_of, merged, write_outputs
 from CardiacSegLib.study import CineStudy, Label, LabelMap, Patient
-from CardiacSegLib.writers import write_json, write_label_map
+from CardiacSegLib.writers import write_cine, write_json, write_label_map
 
 if TYPE_CHECKING:
     from CardiacSegLib.inference import Segmenter
@@ -43,6 +46,9 @@ class SegmentOptions:
         csv: also write ``figures.csv``.
         dicom_seg: also write each label map as a DICOM Segmentation, which names the patient as its source does.
         patient: facts by hand in place of those that the study states; ``None`` in it leaves these.
+        consistent: where all frames are segmented, replace what flickers by what lies between its neighbours.
+        bsa_formula: ``"du_bois"`` or ``"mosteller"``.
+        correct_breathing: also write the cine and its label maps with the slices moved onto the heart's axis.
     """
 
     whole_cycle: bool = False
@@ -55,16 +61,23 @@ class SegmentOptions:
     csv: bool = False
     dicom_seg: bool = False
     patient: Patient = field(default_factory=Patient)
+    consistent: bool = True
+    bsa_formula: str = "du_bois"
+    correct_breathing: bool = False
 
 
 @dataclass
 class Reading:
-    """A study, its label maps by frame index, and its figures as ``function.json`` holds them."""
+    """A study, its label maps by frame index, and its figures as ``function.json`` holds them.
+
+    ``aligned`` holds study and label maps with their slices moved onto the heart's axis, where that was asked for.
+    """
 
     study: CineStudy
     labels: Mapping[int, LabelMap]
     function: dict[str, Any]
     files: list[Path] = field(default_factory=list)
+    aligned: tuple[CineStudy, Mapping[int, LabelMap]] | None = None
 
 
 def segment_path(
@@ -122,40 +135,130 @@ def segment_study(
     if on_progress:
         on_progress(0, len(wanted))
     segmentation = segmenter.segment(study, wanted, on_progress=on_progress)
+    labels: Mapping[int, LabelMap] = segmentation.labels
     notes = list(segmentation.warnings)
+    found: list[Finding] = []
+    if options.consistent:
+        labels, found = _consistent(study, labels)
     if not known and study.frames > 1:
-        study, note = _with_found_phases(study, segmentation.labels)
+        study, note = _with_found_phases(study, labels)
         notes += [note] if note else []
-    labels = segmentation.labels
     phases = sorted({i for i in (study.ed, study.es) if i is not None})
     if phases and not options.whole_cycle:  # without a phase every frame is kept: somebody has to look
         labels = {i: labels[i] for i in phases}
-    function = measure_labels(study, labels, model=segmenter.name, notes=notes)
-    return Reading(study, labels, function)
+        kept = {f"frame {study.frame_numbers[i]}" for i in phases}
+        found = [finding for finding in found if finding.phase in kept]
+    function = measure_labels(
+        study, labels, model=segmenter.name, notes=notes, found=found, bsa_formula=options.bsa_formula
+    )
+    reading = Reading(study, labels, function)
+    if options.correct_breathing:
+        _align(reading)
+    return reading
+
+
+def _consistent(study: CineStudy, labels: Mapping[int, LabelMap]) -> tuple[Mapping[int, LabelMap], list[Finding]]:
+    """Label maps of a whole cycle without flicker, and what was changed."""
+    from CardiacSegLib.function.consistency import make_consistent
+    from CardiacSegLib.function.cycle import is_whole_cycle
+    from CardiacSegLib.function.quality import disagreement_findings
+
+    if not is_whole_cycle(study, labels):
+        return labels, []
+    repaired, disagreeing = make_consistent([labels[i] for i in range(study.frames)])
+    return dict(enumerate(repaired)), disagreement_findings(disagreeing, study.frame_numbers, repaired=True)
+
+
+def _align(reading: Reading) -> None:
+    """Move the slices of study and label maps onto the heart's axis; ``alignment`` says by how much."""
+    from CardiacSegLib.function.stack import align_slices, slice_shifts_mm
+
+    study, labels = reading.study, reading.labels
+    phases = [labels[i] for i in (study.ed, study.es) if i is not None and i in labels]
+    shifts = slice_shifts_mm(phases or list(labels.values()))
+    reading.aligned = align_slices(study, labels, shifts)
+    reading.function["alignment"] = {"shifts_mm": [[json_number(y), json_number(x)] for y, x in shifts.tolist()]}
 
 
 def measure_labels(
-    study: CineStudy, labels: Mapping[int, LabelMap], *, model: str | None, notes: Sequence[str] = ()
+    study: CineStudy,
+    labels: Mapping[int, LabelMap],
+    *,
+    model: str | None,
+    notes: Sequence[str] = (),
+    found: Sequence[Finding] = (),
+    bsa_formula: str = "du_bois",
 ) -> dict[str, Any]:
-    """The content of ``function.json`` for label maps by frame index; one frame of unknown phase gives volumes only."""
-    from CardiacSegLib.function.volumes import (
-        function_json,
-        plausibility_warnings,
-        single_frame_function,
-        ventricular_function,
-    )
+    """The content of ``function.json`` for label maps by frame index; one frame of unknown phase gives volumes only.
+
+    ``function.schema.json`` describes it. Label maps of every frame add the curves and rates of the cycle.
+
+    Args:
+        study: with ED and ES.
+        labels: by frame index (from 0).
+        model: what made the label maps, ``None`` for another source.
+        notes: sentences that join the warnings.
+        found: findings of earlier steps, which join those of these label maps.
+        bsa_formula: for the indexed figures.
+    """
+    from CardiacSegLib.function.consistency import disagreements
+    from CardiacSegLib.function.cycle import cycle_json, measure_cycle
+    from CardiacSegLib.function.quality import findings
+    from CardiacSegLib.function.ranges import compare_with_ranges
+    from CardiacSegLib.function.volumes import function_json, single_frame_function, ventricular_function
+    from CardiacSegLib.function.wall import wall_figures, wall_json
 
     single = study.frames == 1 and study.ed is None and study.es is None
     ed, es = (None if index is None else labels.get(index) for index in (0 if single else study.ed, study.es))
     figures = single_frame_function(ed) if single and ed is not None else ventricular_function(ed, es)
-    return function_json(
+    cycle = measure_cycle(study, labels)
+    flicker = [] if cycle is None else disagreements([labels[i] for i in range(study.frames)])
+    all_found = [*found, *findings(figures, ed, es, cycle, flicker)]
+    body, doubts = _body(study, bsa_formula)
+    wall = None if single else wall_figures(ed, es)
+    function = function_json(
         figures,
         ed_frame=_frame_number(study, study.ed),
         es_frame=_frame_number(study, study.es),
         model=model,
         version=__version__,
-        warnings=[*study.warnings, *notes, *plausibility_warnings(figures, ed, es)],
+        warnings=[
+            *(*study.warnings, *notes, *doubts),
+            *(finding.sentence for finding in all_found),
+            *(() if wall is None else wall.warnings),
+        ],
+        heart_rate_bpm=study.patient.heart_rate_bpm,
     )
+    function["patient"] = body
+    if body["bsa_m2"] is not None:
+        function["indexed"] = indexed(function, body["bsa_m2"])
+    if cycle is not None:
+        function["cycle"] = cycle_json(cycle)
+    if wall is not None:
+        function["wall"] = wall_json(wall)
+    function["ranges"] = compare_with_ranges(function, study.patient)
+    function["findings"] = [finding.to_json() for finding in all_found]
+    return function
+
+
+def _body(study: CineStudy, formula: str) -> tuple[dict[str, Any], list[str]]:
+    """The key ``patient`` of ``function.json``, and why body surface area is left out though the study states it."""
+    patient, area, doubts = study.patient, None, []
+    if patient.height_cm is not None and patient.weight_kg is not None:
+        try:
+            area = json_number(body_surface_area(patient.height_cm, patient.weight_kg, formula))
+        except StudyError as error:
+            doubts.append(f"Figures are not indexed by body surface: {error}")
+    facts = {
+        "sex": patient.sex,
+        "age_years": json_number(patient.age_years),
+        "height_cm": json_number(patient.height_cm),
+        "weight_kg": json_number(patient.weight_kg),
+        "heart_rate_bpm": json_number(patient.heart_rate_bpm),
+        "bsa_m2": area,
+        "bsa_formula": None if area is None else formula,
+    }
+    return facts, doubts
 
 
 def _frame_number(study: CineStudy, index: int | None) -> int | None:
@@ -184,14 +287,15 @@ def _with_chosen_phases(study: CineStudy, options: SegmentOptions) -> CineStudy:
 
 
 def _with_found_phases(study: CineStudy, labels: Mapping[int, LabelMap]) -> tuple[CineStudy, str | None]:
-    """ED and ES as the largest and smallest LV volume, where the user or the study did not name them."""
+    """ED and ES from the smoothed curve of LV volume, where the user or the study did not name them."""
+    from CardiacSegLib.function.cycle import frame_phases
     from CardiacSegLib.function.phases import find_phases, time_volume_curve
 
     volumes = time_volume_curve([labels[i] for i in range(study.frames)])[Label.LV]
     if not (volumes > 0).any():
         return study, "ED and ES could not be found: the left ventricle was not found in any frame."
     try:
-        ed, es = find_phases(volumes)
+        ed, es = find_phases(volumes, frame_phases(study))
     except StudyError as error:
         return study, str(error)
     return study.with_phases(ed if study.ed is None else study.ed, es if study.es is None else study.es), None
@@ -228,6 +332,13 @@ def write_reading(
         reading.files += written
         reading.function["warnings"] += said
     reading.function[MASKS_KEY] = mask_record(reading.study, reading.labels, names)
+    if reading.aligned is not None:
+        study, labels = reading.aligned
+        write_cine(output / _aligned_cine(study), study)
+        reading.files.append(output / _aligned_cine(study))
+        for index, name in names.items():
+            write_label_map(output / _aligned(name), labels[index])
+            reading.files.append(output / _aligned(name))
     if options.picture and any(labels.data.any() for labels in reading.labels.values()):
         reading.files.append(write_picture(reading, output / PICTURE_FILE))
     reading.files += write_outputs(
@@ -242,6 +353,14 @@ def write_reading(
     )
     write_json(output / FUNCTION_FILE, reading.function)
     reading.files.append(output / FUNCTION_FILE)
+
+
+def _aligned_cine(study: CineStudy) -> str:
+    return f"{study.name}_aligned.nii.gz"
+
+
+def _aligned(label_file: str) -> str:
+    return label_file.replace("_seg.nii.gz", "_aligned_seg.nii.gz")
 
 
 def write_picture(reading: Reading, path: Path) -> Path:
@@ -261,8 +380,10 @@ def _old_results(output: Path, study: CineStudy, pair: tuple[Path, Path] | None)
         raise CardiacSegError(f"'{output}' is a file; the output must be a folder.")
     if not output.is_dir():
         return []
-    ours = {FUNCTION_FILE, PICTURE_FILE, REPORT_FILE, FIGURES_FILE, f"{study.name}_seg.nii.gz"}
+    ours = {FUNCTION_FILE, PICTURE_FILE, REPORT_FILE, FIGURES_FILE, f"{study.name}_seg.nii.gz", _aligned_cine(study)}
     ours.update(label_files(study, range(study.frames), pair).values())
-    numbered = re.compile(rf"{re.escape(study.name)}_frame[0-9]+_seg\.(nii\.gz|dcm)")
+    ours |= {_aligned(name) for name in ours}
+    ours |= {_as_dicom(name) for name in ours if name.endswith("_seg.nii.gz")}
+    numbered = re.compile(rf"{re.escape(study.name)}_frame[0-9]+(_aligned)?_seg\.(nii\.gz|dcm)")
     found = [p for p in output.iterdir() if p.is_file() and (p.name in ours or numbered.fullmatch(p.name))]
     return sorted(found, key=lambda p: (p.name != FUNCTION_FILE, p.name))

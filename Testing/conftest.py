@@ -43,6 +43,18 @@ def cine_dicom_root() -> Path:
     return _data_folder("CARDIACSEG_CINE_DICOM", "a folder of cine DICOM studies (dicom/ and contours/)")
 
 
+@pytest.fixture(scope="session")
+def real_hearts(acdc_root):
+    """ACDC's ``Info.cfg`` and manual masks at ED and ES, by patient."""
+    from CardiacSegLib.readers.acdc import read_acdc_truth, read_info
+
+    hearts = {}
+    for folder in sorted(acdc_root.glob("patient*")):
+        info, truth = read_info(folder / "Info.cfg"), read_acdc_truth(folder)
+        hearts[folder.name] = info, truth[info.ed], truth[info.es]
+    return hearts
+
+
 # ------------------------------------------------------------------------------- MRML without the application
 
 

@@ -54,19 +54,21 @@ def figuresOf(
     *,
     model: str | None,
     notes: Sequence[str] = (),
+    cycle: Mapping[int, LabelMap] | None = None,
 ) -> dict[str, Any]:
-    """The content of ``function.json`` for masks at ED and ES; mL, %, g, frames from 1.
+    """The content of ``function.json`` for masks at ED and ES, or of a whole cycle; mL, %, g, frames from 1.
 
     Args:
         study: with ED and ES.
         edLabels, esLabels: None for a phase that was not segmented.
         model: what made the masks.
         notes: sentences that join the warnings.
+        cycle: masks of every frame by index (from 0), where the whole cycle was segmented.
 
     Raises:
         StudyError: there are masks of a phase whose frame is not known.
     """
-    labels = {}
+    labels = dict(cycle or {})
     for phase, index, given in (("ED", study.ed, edLabels), ("ES", study.es, esLabels)):
         if given is None:
             continue

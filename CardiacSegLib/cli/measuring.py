@@ -142,7 +142,7 @@ def _measure(args: argparse.Namespace) -> int:
         patient=patient_of(args),
         kind="pair",
     )
-    function = measure_labels(study, labels, model=None)
+    function = measure_labels(study, labels, model=None, bsa_formula=args.bsa or "du_bois")
     if args.json:
         _write_json(args.json, function)
     if args.json != "-":

@@ -74,7 +74,12 @@ def _report(args: argparse.Namespace) -> int:
     if too_many_images(args):
         return USAGE
     files, said = report_folder(
-        args.folder, args.output, images=args.images, patient=patient_of(args), identify=args.identify
+        args.folder,
+        args.output,
+        images=args.images,
+        patient=patient_of(args),
+        bsa_formula=args.bsa,
+        identify=args.identify,
     )
     for sentence in said:
         print(sentence, file=sys.stderr)

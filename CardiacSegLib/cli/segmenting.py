@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from CardiacSegLib import DISCLAIMER
 from CardiacSegLib.cli import FAILED, USAGE, add_debug, add_device, add_progress
+from CardiacSegLib.function.body import BSA_FORMULAS
 from CardiacSegLib.progress import reporter
 from CardiacSegLib.study import Patient
 from CardiacSegLib.workflow import SegmentOptions
@@ -73,6 +74,8 @@ def _add_segment_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--ed", metavar="N", type=_frame_number, help="frame that is end diastole, from 1")
     p.add_argument("--es", metavar="N", type=_frame_number, help="frame that is end systole, from 1")
     p.add_argument("--flips", action="store_true", help="average over mirrored inputs (slower, a little better)")
+    p.add_argument("--keep-flicker", action="store_true", help="with all frames: leave what flickers as it was found")
+    p.add_argument("--correct-breathing", action="store_true", help="also write the slices moved onto the heart's axis")
     p.add_argument("--picture", action="store_true", help="also write contours.png")
     p.add_argument("--report", action="store_true", help="also write report.html, two pages to print")
     p.add_argument("--csv", action="store_true", help="also write figures.csv")
@@ -96,6 +99,7 @@ def add_patient(p: argparse.ArgumentParser) -> None:
     facts.add_argument("--sex", choices=("M", "F"), help="for reference ranges")
     facts.add_argument("--age", metavar="YEARS", type=_positive, help="for reference ranges")
     facts.add_argument("--heart-rate", metavar="BPM", type=_positive, help="beats per minute, for cardiac output")
+    facts.add_argument("--bsa", choices=sorted(BSA_FORMULAS), help="formula for body surface area (du_bois)")
 
 
 def patient_of(args: argparse.Namespace) -> Patient:
@@ -128,7 +132,7 @@ def _frame_number(text: str) -> int:
     return int(text)
 
 
-def _options(args: argparse.Namespace, patient: Patient | None = None) -> SegmentOptions:
+def _options(args: argparse.Namespace, patient: Patient | None = None, bsa: str | None = None) -> SegmentOptions:
     return SegmentOptions(
         whole_cycle=args.frames == "all",
         ed=args.ed,
@@ -140,6 +144,9 @@ def _options(args: argparse.Namespace, patient: Patient | None = None) -> Segmen
         csv=args.csv,
         dicom_seg=args.dicom_seg,
         patient=patient or Patient(),
+        bsa_formula=bsa or "du_bois",
+        consistent=not args.keep_flicker,
+        correct_breathing=args.correct_breathing,
     )
 
 
@@ -178,7 +185,7 @@ def _segment(args: argparse.Namespace) -> int:
             args.input[0],
             args.output,
             maker,
-            _options(args, patient_of(args)),
+            _options(args, patient_of(args), args.bsa),
             es_path=es_path,
             on_progress=progress.update,
             on_stage=progress.stage,

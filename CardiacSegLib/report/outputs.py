@@ -9,7 +9,7 @@ from typing import Any
 
 from CardiacSegLib.report.figure_tables import write_figures_csv
 from CardiacSegLib.report.folder import MASKS_KEY, Results, read_results, with_images
-from CardiacSegLib.report.measures import Corrected, figure_rows
+from CardiacSegLib.report.measures import Corrected, figure_rows, inside
 from CardiacSegLib.report.reading import write_reading_report
 from CardiacSegLib.study import CineStudy, LabelMap, Patient
 
@@ -22,6 +22,7 @@ def report_folder(
     *,
     images: Sequence[Path] = (),
     patient: Patient | None = None,
+    bsa_formula: str | None = None,
     identify: bool = False,
 ) -> tuple[list[Path], list[str]]:
     """Write ``report.html`` and ``figures.csv`` of a folder of results, from what lies in it.
@@ -35,6 +36,7 @@ def report_folder(
         images: the study that was segmented (an ED and an ES file are two), for pictures of the contours; without it
             the contours are drawn alone.
         patient: facts by hand in place of those that the results hold; ``None`` in it leaves these.
+        bsa_formula: for figures per m², in place of that of before.
         identify: whether the study's name, and of DICOM images the patient's name and number, are shown.
 
     Returns:
@@ -48,7 +50,9 @@ def report_folder(
     study, labels, said = _study_of(results, images)
     known = results.patient if results.patient != Patient() else study.patient
     study = replace(study, patient=merged(known, patient))
-    function = current_function(results, study, labels, facts_given=study.patient != results.patient)
+    function = current_function(
+        results, study, labels, facts_given=study.patient != results.patient, bsa_formula=bsa_formula
+    )
     if results.corrected:
         said.append("Label maps were corrected since they were made: their figures were measured anew.")
     files = write_outputs(
@@ -77,7 +81,12 @@ def merged(known: Patient, given: Patient | None) -> Patient:
 
 
 def current_function(
-    results: Results, study: CineStudy, labels: Mapping[int, LabelMap], *, facts_given: bool = False
+    results: Results,
+    study: CineStudy,
+    labels: Mapping[int, LabelMap],
+    *,
+    facts_given: bool = False,
+    bsa_formula: str | None = None,
 ) -> dict[str, Any]:
     """The content of ``function.json`` for the label maps as they are now; as it was written if nothing changed.
 
@@ -86,9 +95,10 @@ def current_function(
     from CardiacSegLib.workflow import measure_labels
 
     before, corrected = results.function, results.corrected
-    if corrected == {} and not facts_given:
+    if corrected == {} and not facts_given and bsa_formula is None:
         return before
-    now = measure_labels(replace(study, warnings=()), labels, model=before.get("model"))
+    formula = bsa_formula or inside(before, "patient").get("bsa_formula") or "du_bois"
+    now = measure_labels(replace(study, warnings=()), labels, model=before.get("model"), bsa_formula=formula)
     old = [str(w) for w in before.get("warnings") or () if w not in now["warnings"]]
     now["warnings"] += [f"Before the correction: {w}" for w in old] if corrected else old
     return {**now, "version": before.get("version"), MASKS_KEY: before.get(MASKS_KEY)}

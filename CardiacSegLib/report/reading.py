@@ -99,11 +99,8 @@ def write_reading_report(
         _doubt_list("Findings and warnings", on_first, kind, bool(rest)),
         *(cycle, wall, diagnosis),
     ]
-    meant = definitions(
-        function,
-        per_m2=any(r.per_m2 is not None for r in rows),
-        ranges=any(r.range or r.range_per_m2 for r in rows),
-    )
+    shown = dict(function) if indexed is None else {**function, "indexed": indexed}
+    meant = definitions(shown, ranges=any(r.range or r.range_per_m2 for r in rows))
     made = _provenance(study, function, corrected, provenance or {})
     small = (*meant.values(), *sources_of(rows))
     room = _PAGE_MM - 30 - _LINE_MM * (lines_of(small, _COLUMN_CHARACTERS) / 2 + len(made) / 3 + 1)

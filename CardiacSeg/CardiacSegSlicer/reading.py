@@ -265,19 +265,15 @@ class Reading:
     def function(self, masks: Masks | None = None) -> dict[str, Any]:
         """The content of ``function.json`` for the masks as they are now, or as they were read."""
         provenance = provenanceOf(self.node)
-        labels = (self.labelsByFrame() if masks is None else masks.labels) if self.isCycle else {}
-        now = {
-            phase: self.labels(phase) if masks is None else masks.labels.get(self.maskFrame(phase) - 1)
-            for phase in PHASES
-            if not self.isCycle
-        }
+        read = self.masks() if masks is None else masks
+        now = {phase: read.labels.get(self.maskFrame(phase) - 1) for phase in PHASES}
         return results.figuresOf(
             self.study(ofMasks=True, voxels=False),
-            now.get(ED),
-            now.get(ES),
+            now[ED],
+            now[ES],
             model=provenance.get("model"),
             notes=provenance.get("notes", ()),
-            cycle=labels,
+            cycle=read.labels if self.isCycle else None,
         )
 
     def bodySurfaceArea(self) -> float | None:

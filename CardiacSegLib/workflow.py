@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,18 +15,17 @@ from CardiacSegLib.function.quality import Finding
 from CardiacSegLib.function.volumes import json_number
 from CardiacSegLib.readers import read_study
 from CardiacSegLib.readers.acdc import whole_cycle_files
-from CardiacSegLib.readers.images import stem_of
 from CardiacSegLib.report.folder import FUNCTION_FILE, MASKS_KEY, mask_record
-from CardiacSegLib.report.outputs import FIGURES_FILE, REPORT_FILE, identity_of, merged, write_outputs
+from CardiacSegLib.report.outputs import identity_of, merged, write_outputs
+from CardiacSegLib.result_files import PICTURE_FILE, aligned, aligned_cine, as_dicom, label_files, old_results
 from CardiacSegLib.study import CineStudy, Label, LabelMap, Patient
 from CardiacSegLib.writers import write_cine, write_json, write_label_map
 
 if TYPE_CHECKING:
     from CardiacSegLib.inference import Segmenter
 
-__all__ = ["FUNCTION_FILE", "PICTURE_FILE", "Reading", "SegmentOptions", "measure_labels", "segment_path"]
+__all__ = ["FUNCTION_FILE", "Reading", "SegmentOptions", "label_files", "measure_labels", "segment_path"]
 
-PICTURE_FILE = "contours.png"
 ProgressCallback = Callable[[int, int], None]
 StageCallback = Callable[[str], None]
 
@@ -48,6 +46,7 @@ class SegmentOptions:
         patient: facts by hand in place of those that the study states; ``None`` in it leaves these.
         consistent: where all frames are segmented, replace what flickers by what lies between its neighbours.
         bsa_formula: ``"du_bois"`` or ``"mosteller"``.
+        diagnosis: also say which groups of patients the heart is alike; research only.
         correct_breathing: also write the cine and its label maps with the slices moved onto the heart's axis.
     """
 
@@ -63,6 +62,7 @@ class SegmentOptions:
     patient: Patient = field(default_factory=Patient)
     consistent: bool = True
     bsa_formula: str = "du_bois"
+    diagnosis: bool = False
     correct_breathing: bool = False
 
 
@@ -105,7 +105,7 @@ def segment_path(
     if options.dicom_seg:
         refuse_without_dicom(study)
     pair = (path, es_path) if es_path is not None else None
-    old = _old_results(output, study, pair)
+    old = old_results(output, study, pair)
     if old and not options.overwrite:
         raise CardiacSegError(
             f"'{output}' already holds results of this study ({old[0].name}). Give another folder, or --overwrite to "
@@ -149,7 +149,13 @@ def segment_study(
         kept = {f"frame {study.frame_numbers[i]}" for i in phases}
         found = [finding for finding in found if finding.phase in kept]
     function = measure_labels(
-        study, labels, model=segmenter.name, notes=notes, found=found, bsa_formula=options.bsa_formula
+        study,
+        labels,
+        model=segmenter.name,
+        notes=notes,
+        found=found,
+        bsa_formula=options.bsa_formula,
+        diagnosis=options.diagnosis,
     )
     reading = Reading(study, labels, function)
     if options.correct_breathing:
@@ -188,6 +194,7 @@ def measure_labels(
     notes: Sequence[str] = (),
     found: Sequence[Finding] = (),
     bsa_formula: str = "du_bois",
+    diagnosis: bool = False,
 ) -> dict[str, Any]:
     """The content of ``function.json`` for label maps by frame index; one frame of unknown phase gives volumes only.
 
@@ -200,6 +207,7 @@ def measure_labels(
         notes: sentences that join the warnings.
         found: findings of earlier steps, which join those of these label maps.
         bsa_formula: for the indexed figures.
+        diagnosis: whether likeness to groups of patients is said, where ED and ES are known; research only.
     """
     from CardiacSegLib.function.consistency import disagreements
     from CardiacSegLib.function.cycle import cycle_json, measure_cycle
@@ -238,7 +246,19 @@ def measure_labels(
         function["wall"] = wall_json(wall)
     function["ranges"] = compare_with_ranges(function, study.patient)
     function["findings"] = [finding.to_json() for finding in all_found]
+    if diagnosis:
+        _add_diagnosis(function, ed, es)
     return function
+
+
+def _add_diagnosis(function: dict[str, Any], ed: LabelMap | None, es: LabelMap | None) -> None:
+    from CardiacSegLib.function.diagnosis import diagnose, diagnosis_json
+    from CardiacSegLib.function.diagnosis_features import diagnosis_features
+
+    try:
+        function["diagnosis"] = diagnosis_json(diagnose(diagnosis_features(ed, es)))
+    except StudyError as error:
+        function["warnings"].append(str(error))
 
 
 def _body(study: CineStudy, formula: str) -> tuple[dict[str, Any], list[str]]:
@@ -301,23 +321,6 @@ def _with_found_phases(study: CineStudy, labels: Mapping[int, LabelMap]) -> tupl
     return study.with_phases(ed if study.ed is None else study.ed, es if study.es is None else study.es), None
 
 
-def label_files(study: CineStudy, frames: Sequence[int], pair: tuple[Path, Path] | None = None) -> dict[int, str]:
-    """Names of the label maps by frame index: ``<stem>_seg``, or ``<stem>_frameFF_seg`` of several frames."""
-    if pair is not None:
-        stems = [stem_of(p) for p in pair]
-        if stems[0] == stems[1]:
-            stems = [f"{stems[0]}_ED", f"{stems[1]}_ES"]
-        return {i: f"{stems[i]}_seg.nii.gz" for i in frames}
-    if study.frames == 1 and study.kind != "acdc":
-        return {i: f"{study.name}_seg.nii.gz" for i in frames}
-    return {i: f"{study.name}_frame{study.frame_numbers[i]:02d}_seg.nii.gz" for i in frames}
-
-
-def _as_dicom(name: str) -> str:
-    """Name of the DICOM Segmentation of a label map."""
-    return name[: -len(".nii.gz")] + ".dcm"
-
-
 def write_reading(
     reading: Reading, output: Path, options: SegmentOptions, pair: tuple[Path, Path] | None = None
 ) -> None:
@@ -327,18 +330,18 @@ def write_reading(
         write_label_map(output / name, reading.labels[index])
         reading.files.append(output / name)
     if options.dicom_seg:
-        files = {index: output / _as_dicom(name) for index, name in names.items()}
+        files = {index: output / as_dicom(name) for index, name in names.items()}
         written, said = write_dicom_segs(reading.study, reading.labels, files, reading.function["model"])
         reading.files += written
         reading.function["warnings"] += said
     reading.function[MASKS_KEY] = mask_record(reading.study, reading.labels, names)
     if reading.aligned is not None:
         study, labels = reading.aligned
-        write_cine(output / _aligned_cine(study), study)
-        reading.files.append(output / _aligned_cine(study))
+        write_cine(output / aligned_cine(study), study)
+        reading.files.append(output / aligned_cine(study))
         for index, name in names.items():
-            write_label_map(output / _aligned(name), labels[index])
-            reading.files.append(output / _aligned(name))
+            write_label_map(output / aligned(name), labels[index])
+            reading.files.append(output / aligned(name))
     if options.picture and any(labels.data.any() for labels in reading.labels.values()):
         reading.files.append(write_picture(reading, output / PICTURE_FILE))
     reading.files += write_outputs(
@@ -355,14 +358,6 @@ def write_reading(
     reading.files.append(output / FUNCTION_FILE)
 
 
-def _aligned_cine(study: CineStudy) -> str:
-    return f"{study.name}_aligned.nii.gz"
-
-
-def _aligned(label_file: str) -> str:
-    return label_file.replace("_seg.nii.gz", "_aligned_seg.nii.gz")
-
-
 def write_picture(reading: Reading, path: Path) -> Path:
     """Contours over every slice, at ED and ES (or in the frames that were segmented)."""
     from CardiacSegLib.report.pictures import study_picture
@@ -372,18 +367,3 @@ def write_picture(reading: Reading, path: Path) -> Path:
     shown = {i: reading.labels[i] for i in (phases or sorted(reading.labels)[:2])}
     study_picture(study, shown, path)
     return path
-
-
-def _old_results(output: Path, study: CineStudy, pair: tuple[Path, Path] | None) -> list[Path]:
-    """Files in the output folder that an earlier reading of this study left: ``function.json`` first."""
-    if output.exists() and not output.is_dir():
-        raise CardiacSegError(f"'{output}' is a file; the output must be a folder.")
-    if not output.is_dir():
-        return []
-    ours = {FUNCTION_FILE, PICTURE_FILE, REPORT_FILE, FIGURES_FILE, f"{study.name}_seg.nii.gz", _aligned_cine(study)}
-    ours.update(label_files(study, range(study.frames), pair).values())
-    ours |= {_aligned(name) for name in ours}
-    ours |= {_as_dicom(name) for name in ours if name.endswith("_seg.nii.gz")}
-    numbered = re.compile(rf"{re.escape(study.name)}_frame[0-9]+(_aligned)?_seg\.(nii\.gz|dcm)")
-    found = [p for p in output.iterdir() if p.is_file() and (p.name in ours or numbered.fullmatch(p.name))]
-    return sorted(found, key=lambda p: (p.name != FUNCTION_FILE, p.name))

@@ -174,12 +174,12 @@ def test_breathing_is_corrected_on_request_in_files_of_their_own(check, whole, t
 
 
 def test_results_of_a_breathing_correction_are_in_the_way_of_others(whole, tmp_path):
-    from CardiacSegLib.workflow import _old_results
+    from CardiacSegLib.result_files import old_results
 
     study, labels = whole
     reading = segment_study(study, Truth(labels), SegmentOptions(correct_breathing=True))
     write_reading(reading, tmp_path, SegmentOptions())
-    assert {p.name for p in _old_results(tmp_path, study, None)} == {p.name for p in tmp_path.iterdir()}
+    assert {p.name for p in old_results(tmp_path, study, None)} == {p.name for p in tmp_path.iterdir()}
 
 
 def test_manual_masks_of_real_patients_keep_to_the_schema(check, acdc_root: Path):

@@ -12,7 +12,7 @@ import numpy as np
 
 from CardiacSegLib import DISCLAIMER, __version__
 from CardiacSegLib.cli import add_debug, add_device
-from CardiacSegLib.cli.segmenting import add_patient, figures_text, patient_of
+from CardiacSegLib.cli.segmenting import add_diagnosis, add_patient, figures_text, patient_of
 from CardiacSegLib.errors import CardiacSegError
 from CardiacSegLib.study import CineStudy
 
@@ -60,6 +60,7 @@ def add_commands(commands: Any) -> None:
     p.add_argument("--labels", choices=("acdc", "mnms"), default="acdc", help="how the labels count (%(default)s)")
     p.add_argument("--json", metavar="FILE", help="also write function.json's keys; - is standard output")
     add_patient(p)
+    add_diagnosis(p)
     add_debug(p)
     p.set_defaults(run=_measure)
 
@@ -142,7 +143,7 @@ def _measure(args: argparse.Namespace) -> int:
         patient=patient_of(args),
         kind="pair",
     )
-    function = measure_labels(study, labels, model=None, bsa_formula=args.bsa or "du_bois")
+    function = measure_labels(study, labels, model=None, bsa_formula=args.bsa or "du_bois", diagnosis=args.diagnosis)
     if args.json:
         _write_json(args.json, function)
     if args.json != "-":

@@ -9,7 +9,7 @@ from typing import Any
 
 from CardiacSegLib import DISCLAIMER
 from CardiacSegLib.cli import USAGE, add_debug
-from CardiacSegLib.cli.segmenting import add_identify, add_patient, patient_of
+from CardiacSegLib.cli.segmenting import add_diagnosis, add_identify, add_patient, patient_of
 
 
 def add_commands(commands: Any) -> None:
@@ -29,6 +29,7 @@ def add_commands(commands: Any) -> None:
     p.add_argument("--output", metavar="DIR", type=Path, help="folder for the report and the table (the same)")
     add_identify(p)
     add_patient(p)
+    add_diagnosis(p)
     add_debug(p)
     p.set_defaults(run=_report)
 
@@ -79,6 +80,7 @@ def _report(args: argparse.Namespace) -> int:
         images=args.images,
         patient=patient_of(args),
         bsa_formula=args.bsa,
+        diagnosis=args.diagnosis,
         identify=args.identify,
     )
     for sentence in said:

@@ -86,6 +86,7 @@ def _add_segment_options(p: argparse.ArgumentParser) -> None:
         "a DICOM folder and highdicom (pip install 'cardiacseg[seg]')",
     )
     add_identify(p)
+    add_diagnosis(p)
     p.add_argument("--overwrite", action="store_true", help="replace results that are already there")
     add_progress(p)
     add_debug(p)
@@ -100,6 +101,15 @@ def add_patient(p: argparse.ArgumentParser) -> None:
     facts.add_argument("--age", metavar="YEARS", type=_positive, help="for reference ranges")
     facts.add_argument("--heart-rate", metavar="BPM", type=_positive, help="beats per minute, for cardiac output")
     facts.add_argument("--bsa", choices=sorted(BSA_FORMULAS), help="formula for body surface area (du_bois)")
+
+
+def add_diagnosis(p: argparse.ArgumentParser) -> None:
+    """``--diagnosis``, for every command that measures."""
+    p.add_argument(
+        "--diagnosis",
+        action="store_true",
+        help="also say which of five groups of patients the heart is alike: research only, not for diagnosis",
+    )
 
 
 def patient_of(args: argparse.Namespace) -> Patient:
@@ -145,6 +155,7 @@ def _options(args: argparse.Namespace, patient: Patient | None = None, bsa: str 
         dicom_seg=args.dicom_seg,
         patient=patient or Patient(),
         bsa_formula=bsa or "du_bois",
+        diagnosis=args.diagnosis,
         consistent=not args.keep_flicker,
         correct_breathing=args.correct_breathing,
     )

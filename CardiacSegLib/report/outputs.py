@@ -23,6 +23,7 @@ def report_folder(
     images: Sequence[Path] = (),
     patient: Patient | None = None,
     bsa_formula: str | None = None,
+    diagnosis: bool = False,
     identify: bool = False,
 ) -> tuple[list[Path], list[str]]:
     """Write ``report.html`` and ``figures.csv`` of a folder of results, from what lies in it.
@@ -37,6 +38,7 @@ def report_folder(
             the contours are drawn alone.
         patient: facts by hand in place of those that the results hold; ``None`` in it leaves these.
         bsa_formula: for figures per m², in place of that of before.
+        diagnosis: whether likeness to groups of patients is said, also where it was not before; research only.
         identify: whether the study's name, and of DICOM images the patient's name and number, are shown.
 
     Returns:
@@ -50,9 +52,9 @@ def report_folder(
     study, labels, said = _study_of(results, images)
     known = results.patient if results.patient != Patient() else study.patient
     study = replace(study, patient=merged(known, patient))
-    function = current_function(
-        results, study, labels, facts_given=study.patient != results.patient, bsa_formula=bsa_formula
-    )
+    wanted = diagnosis and "diagnosis" not in results.function
+    anew = wanted or bsa_formula is not None or study.patient != results.patient
+    function = current_function(results, study, labels, anew=anew, bsa_formula=bsa_formula, diagnosis=diagnosis)
     if results.corrected:
         said.append("Label maps were corrected since they were made: their figures were measured anew.")
     files = write_outputs(
@@ -85,20 +87,33 @@ def current_function(
     study: CineStudy,
     labels: Mapping[int, LabelMap],
     *,
-    facts_given: bool = False,
+    anew: bool = False,
     bsa_formula: str | None = None,
+    diagnosis: bool = False,
 ) -> dict[str, Any]:
     """The content of ``function.json`` for the label maps as they are now; as it was written if nothing changed.
 
     Warnings of before stay: where a label map was corrected they are said to be of before.
+
+    Args:
+        results: a folder.
+        study: of its label maps, with the facts of the patient.
+        labels: by frame index of the study.
+        anew: measure also where no label map changed, since other facts did.
+        bsa_formula, diagnosis: as of :func:`CardiacSegLib.workflow.measure_labels`, by default as before.
     """
     from CardiacSegLib.workflow import measure_labels
 
     before, corrected = results.function, results.corrected
-    if corrected == {} and not facts_given and bsa_formula is None:
+    if corrected == {} and not anew:
         return before
-    formula = bsa_formula or inside(before, "patient").get("bsa_formula") or "du_bois"
-    now = measure_labels(replace(study, warnings=()), labels, model=before.get("model"), bsa_formula=formula)
+    now = measure_labels(
+        replace(study, warnings=()),
+        labels,
+        model=before.get("model"),
+        bsa_formula=bsa_formula or inside(before, "patient").get("bsa_formula") or "du_bois",
+        diagnosis=diagnosis or "diagnosis" in before,
+    )
     old = [str(w) for w in before.get("warnings") or () if w not in now["warnings"]]
     now["warnings"] += [f"Before the correction: {w}" for w in old] if corrected else old
     return {**now, "version": before.get("version"), MASKS_KEY: before.get(MASKS_KEY)}

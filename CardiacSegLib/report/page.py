@@ -109,6 +109,11 @@ def sentences(items: Iterable[str], kind: str = "") -> str:
     return f'<ul class="{kind}">' + "".join(f"<li>{text(item, 2000)}</li>" for item in items) + "</ul>"
 
 
+def paragraphs(values: Mapping[str, str]) -> str:
+    """A paragraph for each text, its name in front."""
+    return "".join(f"<p><b>{text(name)}:</b> {text(said, 2000)}</p>" for name, said in values.items())
+
+
 def lines_of(items: Iterable[str], characters: int) -> int:
     """How many lines of so many characters the texts take, each from a line of its own."""
     return sum(1 + len(item) // characters for item in items)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from CardiacSegLib import DISCLAIMER, __version__
+from CardiacSegLib.report import layout
 from CardiacSegLib.report.contour_svg import TileBlock, plain_layer, structure_legend_svg, tiles_svg
 from CardiacSegLib.report.definitions import definitions
 from CardiacSegLib.report.measures import (
@@ -26,9 +27,9 @@ from CardiacSegLib.report.measures import (
     figure_rows,
     finite,
     inside,
+    range_sources,
 )
-from CardiacSegLib.report.measures import range_sources as sources_of
-from CardiacSegLib.report.page import WIDTH_MM, document, facts, inline, lines_of, sentences, text
+from CardiacSegLib.report.page import WIDTH_MM, document, facts, inline, paragraphs, sentences, text
 from CardiacSegLib.report.pictures import check_grid
 from CardiacSegLib.report.plots import Panel, panels_svg
 from CardiacSegLib.study import STRUCTURES, CineStudy, Label, LabelMap
@@ -38,14 +39,6 @@ __all__ = ["FIGURES", "Corrected", "Figure", "write_reading_report"]
 
 _TITLE = "Cardiac function from short-axis cine MR"
 _BY_HAND = "by hand"
-# What parts of the pages take, in mm: for findings, in small print over two columns, there is what is left.
-_PAGE_MM, _HEADER_MM, _ROW_MM, _CYCLE_MM, _LINE_MM = 268.0, 26.0, 5.3, 58.0, 3.15
-# A row of bull's-eyes as wide as the page, and where findings need the room.
-_WALL_MM, _SMALL_WALL_MM = 76.0, 65.0
-_COLUMN_CHARACTERS = 72
-# Of many findings the print is smaller: more than so many lines, then so many characters and so high.
-_MANY_LINES, _TINY_CHARACTERS, _TINY_MM = 40, 80, 2.8
-_MOST_NAME = 120
 
 
 def write_reading_report(
@@ -84,35 +77,37 @@ def write_reading_report(
     for index, given in labels.items():
         check_grid(given.geometry, study, index)
     rows = figure_rows(function, indexed=indexed, corrected=corrected)
-    cycle, wall, diagnosis = _cycle(function, rows), _wall(function, rows, False), _diagnosis(function)
-    room = _PAGE_MM - _HEADER_MM - _tables_mm(rows) - (_CYCLE_MM if cycle else 0)
-    room -= 4 * lines_of((v[:_MOST_NAME] for v in identity.values()), 100) if identity else 0
-    room -= 12 + _LINE_MM * diagnosis.count("<li>") if diagnosis else 0
-    on_first, rest, kind = _split(_doubts(function), room - (_WALL_MM if wall else 0))
-    tight = room - _WALL_MM < (8 + 1.2 * _LINE_MM * lines_of(on_first, 2 * _COLUMN_CHARACTERS) if on_first else 0)
-    if wall and (rest or tight):
-        wall = _wall(function, rows, True)
-        on_first, rest, kind = _split(_doubts(function), room - _SMALL_WALL_MM)
-    first = [
-        _header(identity, labels),
-        _figures(rows),
-        _doubt_list("Findings and warnings", on_first, kind, bool(rest)),
-        *(cycle, wall, diagnosis),
-    ]
-    shown = dict(function) if indexed is None else {**function, "indexed": indexed}
-    meant = definitions(shown, ranges=any(r.range or r.range_per_m2 for r in rows))
+    first, rest = _first_sheet(function, rows, identity, reading_code(labels))
+    known = function if indexed is None else {**function, "indexed": indexed}
+    meant = _meanings(known, rows)
     made = _provenance(study, function, corrected, provenance or {})
-    small = (*meant.values(), *sources_of(rows))
-    room = _PAGE_MM - 30 - _LINE_MM * (lines_of(small, _COLUMN_CHARACTERS) / 2 + len(made) / 3 + 1)
-    room -= (8 + _TINY_MM * lines_of(rest, _TINY_CHARACTERS) / 2) if rest else 0
+    room = layout.second_sheet_mm(meant, made, rest)
     second = [
-        _doubt_list("Findings and warnings, continued", rest, kind, False),
-        _contours(study, labels, function, images, max(80.0, room)),
+        _doubt_list("Findings and warnings, continued", rest),
+        _contours(study, labels, function, images, room),
         "<h2>How this was made</h2>" + facts(made, "wide small"),
-        "<h2>What the figures mean</h2>" + _meanings(meant, sources_of(rows)),
+        f'<h2>What the figures mean</h2><div class="columns small">{paragraphs(meant)}</div>',
     ]
     sheets = ["\n".join(part for part in parts if part) for parts in (first, second)]
     write_text(path, document(_TITLE, sheets, f"Reading {reading_code(labels)}"))
+
+
+def _first_sheet(
+    function: Mapping[str, Any], rows: list[FigureRow], identity: Mapping[str, str] | None, code: str
+) -> tuple[list[str], layout.Findings]:
+    """The parts of the first page, and the findings that have no room on it."""
+    cycle, wall, diagnosis = _cycle(function, rows), _wall(function, rows, False), _diagnosis(function)
+    room = layout.first_sheet_mm(rows, identity, bool(cycle), diagnosis)
+    shown, rest, is_tight = layout.split_findings(_doubts(function), room, bool(wall))
+    if wall and is_tight:
+        wall = _wall(function, rows, True)
+    parts = [
+        _header(identity, code),
+        _figures(rows),
+        _doubt_list("Findings and warnings", shown, bool(rest.sentences)),
+        *(cycle, wall, diagnosis),
+    ]
+    return parts, rest
 
 
 def reading_code(labels: Mapping[int, LabelMap]) -> str:
@@ -124,13 +119,13 @@ def reading_code(labels: Mapping[int, LabelMap]) -> str:
     return f"{code[:4]}-{code[4:]}"
 
 
-def _header(identity: Mapping[str, str] | None, labels: Mapping[int, LabelMap]) -> str:
+def _header(identity: Mapping[str, str] | None, code: str) -> str:
     if identity:
-        who = "".join(f"<span><b>{text(k)}:</b> {text(v, _MOST_NAME)}</span>" for k, v in identity.items() if v)
+        who = "".join(f"<span><b>{text(k)}:</b> {text(v, layout.MOST_NAME)}</span>" for k, v in identity.items() if v)
     else:
         who = "".join(f'<span class="blank"><b>{what}:</b></span>' for what in ("Name", "Number", "Date of study"))
     return (
-        f'<div class="top"><h1>{_TITLE}</h1><span>Reading {reading_code(labels)}</span></div>\n'
+        f'<div class="top"><h1>{_TITLE}</h1><span>Reading {code}</span></div>\n'
         f'<p class="disclaimer">{text(DISCLAIMER)}</p>\n<div class="identity">{who}</div>'
     )
 
@@ -192,43 +187,20 @@ def _findings(function: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [f for f in given if isinstance(f, Mapping)] if isinstance(given, (list, tuple)) else []
 
 
-def _tables_mm(rows: list[FigureRow]) -> float:
-    """About what the higher side of the tables takes."""
-    sides = [[r for r in rows if r.figure.part in parts] for parts in (("lv",), ("rv", "myo"))]
-    return max(sum(max(_ROW_MM, _LINE_MM * _range_lines(r) + 1) for r in side) + 4 * _ROW_MM for side in sides)
-
-
-def _range_lines(row: FigureRow) -> int:
-    given = (r for r in (row.range, row.range_per_m2) if r is not None)
-    return lines_of((f"{r.text}/m²: {r.verdict}" for r in given), 18)
-
-
-def _split(doubts: list[str], room: float) -> tuple[list[str], list[str], str]:
-    """What of the findings has room on the first page (mm), the rest, and how the lists are set."""
-    if lines_of(doubts, 2 * _COLUMN_CHARACTERS) <= 6:
-        return doubts, [], ""
-    tiny = lines_of(doubts, _COLUMN_CHARACTERS) > _MANY_LINES
-    characters, line = (_TINY_CHARACTERS, _TINY_MM) if tiny else (_COLUMN_CHARACTERS, _LINE_MM)
-    most = int((room - 8) / line) * 2
-    fits = (n for n in range(len(doubts), 0, -1) if lines_of(doubts[:n], characters) <= most)
-    count = next(fits, min(1, len(doubts)))
-    return doubts[:count], doubts[count:], "columns tiny" if tiny else "columns small"
-
-
-def _doubt_list(title: str, doubts: list[str], kind: str, goes_on: bool) -> str:
-    if not doubts:
+def _doubt_list(title: str, findings: layout.Findings, goes_on: bool = False) -> str:
+    if not findings.sentences:
         return ""
     more = '<p class="small">Continued on the next page.</p>' if goes_on else ""
-    return f"<h2>{title}</h2>\n" + sentences(doubts, kind) + more
+    return f"<h2>{title}</h2>\n" + sentences(findings.sentences, findings.kind) + more
 
 
 def _diagnosis(function: Mapping[str, Any]) -> str:
     given = inside(function, "diagnosis")
-    chances = inside(given, "probabilities")
+    chances = {name: finite(value) or 0.0 for name, value in inside(given, "probabilities").items()}
     if not chances:
         return ""
-    ordered = sorted(chances.items(), key=lambda item: -float(item[1]))
-    told = ", ".join(f"{text(name)} {100 * float(value):.0f} %" for name, value in ordered)
+    ordered = sorted(chances.items(), key=lambda item: -item[1])
+    told = ", ".join(f"{text(name)} {100 * value:.0f} %" for name, value in ordered)
     why = [str(s) for s in given.get("decided_by") or ()]
     note = text(given.get("note") or "")
     return f"<h2>Pattern of disease: research only</h2>\n<p><strong>{told}.</strong> {note}</p>" + sentences(
@@ -401,7 +373,7 @@ def _corrected_text(corrected: Corrected | None) -> str | None:
     return ", ".join(said) or "nothing"
 
 
-def _meanings(meant: Mapping[str, str], sources: list[str]) -> str:
-    parts = [f"<p><b>{text(name)}:</b> {text(said, 1000)}</p>" for name, said in meant.items()]
-    parts += [f"<p><b>Source of the ranges:</b> {text(source, 500)}</p>" for source in sources]
-    return f'<div class="columns small">{"".join(parts)}</div>'
+def _meanings(function: Mapping[str, Any], rows: list[FigureRow]) -> dict[str, str]:
+    meant = definitions(function, ranges=any(r.range or r.range_per_m2 for r in rows))
+    sources = range_sources(rows)
+    return {**meant, "Source of the ranges": " ".join(sources)} if sources else meant

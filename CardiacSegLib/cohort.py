@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import time
 from collections.abc import Sequence
@@ -12,8 +13,10 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from CardiacSegLib.errors import CardiacSegError
 from CardiacSegLib.readers.find import FoundStudy, find_studies
+from CardiacSegLib.report.figure_tables import studies_csv
+from CardiacSegLib.report.outputs import FIGURES_FILE
 from CardiacSegLib.workflow import FUNCTION_FILE, SegmentOptions, segment_path
-from CardiacSegLib.writers import write_json
+from CardiacSegLib.writers import moved_into_place, write_json, write_text
 
 if TYPE_CHECKING:
     from CardiacSegLib.inference import Segmenter
@@ -30,6 +33,7 @@ class Outcome:
     """What became of one study: ``"done"``, ``"skipped"`` (done before) or ``"failed"``; its figures or the reason.
 
     ``seconds`` were spent on it, in ``tries`` tries: every try but the last ended with the death of a worker.
+    In a table of a run that was stopped also ``"not reached"``.
     """
 
     name: str
@@ -54,6 +58,8 @@ def run_batch(
 ) -> list[Outcome]:
     """Segment every study below ``root`` into its own folder below ``output``; done ones are skipped.
 
+    However it ends, ``figures.csv`` in ``output`` is written anew: a row for each study, those done before included.
+
     Args:
         root: see :func:`CardiacSegLib.readers.find.find_studies`.
         output: gets the results at each study's path relative to the root.
@@ -75,18 +81,49 @@ def run_batch(
                 raise _NoSegmenter from error
         return made[0]
 
-    outcomes = []
-    for number, found in enumerate(studies, 1):
-        if on_study:
-            on_study(number, len(studies), None, found)
-        try:
-            outcome = one_study(found, output, once, options)
-        except _NoSegmenter as error:  # no study's fault: every other would fail alike
-            raise error.__cause__ or error from None
-        outcomes.append(outcome)
-        if on_study:
-            on_study(number, len(studies), outcome, found)
+    outcomes: list[Outcome] = []
+    try:
+        for number, found in enumerate(studies, 1):
+            if on_study:
+                on_study(number, len(studies), None, found)
+            try:
+                outcome = one_study(found, output, once, options)
+            except _NoSegmenter as error:  # no study's fault: every other would fail alike
+                raise error.__cause__ or error from None
+            outcomes.append(outcome)
+            if on_study:
+                on_study(number, len(studies), outcome, found)
+    finally:
+        if outcomes:
+            write_studies_table(output, [*outcomes, *(not_reached(f, output) for f in studies[len(outcomes) :])])
     return outcomes
+
+
+def not_reached(found: FoundStudy, output: Path) -> Outcome:
+    """A study of a run that was stopped before it: done in an earlier run, or not yet."""
+    try:
+        function = json.loads((output / found.results / FUNCTION_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return Outcome(str(found.results), "not reached")
+    return Outcome(str(found.results), "skipped", function)
+
+
+def write_studies_table(output: Path, outcomes: Sequence[Outcome]) -> Path:
+    """Write ``figures.csv`` of many studies: a row each, whatever became of it; returns the path.
+
+    Where pyarrow is installed ``figures.parquet`` holds the same.
+    """
+    path = output / FIGURES_FILE
+    text = studies_csv([(o.name, o.status, o.function, o.reason) for o in outcomes])
+    write_text(path, text)
+    try:
+        import pyarrow.csv
+        from pyarrow import parquet
+    except ImportError:
+        return path
+    table = pyarrow.csv.read_csv(io.BytesIO(text.encode()))
+    moved_into_place(path.with_suffix(".parquet"), lambda aside: parquet.write_table(table, str(aside)))
+    return path
 
 
 def _one(found: FoundStudy, output: Path, segmenter: Callable[[], Segmenter], options: SegmentOptions) -> Outcome:

@@ -20,7 +20,16 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, Protocol
 
-from CardiacSegLib.cohort import TRIES, Outcome, note_death, one_study, set_aside, settled
+from CardiacSegLib.cohort import (
+    TRIES,
+    Outcome,
+    not_reached,
+    note_death,
+    one_study,
+    set_aside,
+    settled,
+    write_studies_table,
+)
 from CardiacSegLib.errors import CardiacSegError
 from CardiacSegLib.readers.find import FoundStudy, find_studies
 from CardiacSegLib.workflow import SegmentOptions
@@ -96,7 +105,11 @@ def run_crew(
         studies = find_studies(root, leave_out=output)
         if on_study:
             on_study(1, len(studies), None, studies[0])
-        return _Supervisor(studies, output, crew, options, on_study).run()
+        supervisor = _Supervisor(studies, output, crew, options, on_study)
+        try:
+            return supervisor.run()
+        finally:
+            supervisor.write_table()
     finally:
         crew.close()
 
@@ -130,6 +143,12 @@ class _Supervisor:
                     self.deaths_in_a_row = 0
                     self._record(number, outcome)
         return [self.outcomes[number] for number in range(len(self.studies))]
+
+    def write_table(self) -> None:
+        """The table of all studies, also of those that were not reached."""
+        if self.outcomes:
+            rows = (self.outcomes.get(i) or not_reached(found, self.output) for i, found in enumerate(self.studies))
+            write_studies_table(self.output, list(rows))
 
     def _drop_settled(self) -> None:
         """Take from the front of the queue what needs no worker."""
@@ -289,18 +308,16 @@ def _work(pipe: Any, slot: int, threads: int, maker: Maker, output: Path, option
     import torch
 
     torch.set_num_threads(threads)
-    try:
-        segmenter = maker(slot)
-    except CardiacSegError as error:
-        pipe.send(("broken", str(error)))
-        return
-    pipe.send(("ready", None))
-    while True:
+    with contextlib.suppress(EOFError, OSError):  # the supervisor is done, or dead
         try:
+            segmenter = maker(slot)
+        except CardiacSegError as error:
+            pipe.send(("broken", str(error)))
+            return
+        pipe.send(("ready", None))
+        while True:
             found = pipe.recv()
             pipe.send(("done", one_study(found, output, lambda: segmenter, options)))
-        except (EOFError, OSError):  # the supervisor is done, or dead
-            return
 
 
 def _hush() -> None:

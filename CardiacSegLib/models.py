@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 FORMAT = "cardiacseg-model"
 FORMAT_VERSION = 1
 SUFFIX = ".pt"
+#: The network that finds the heart: no model to choose, so its file has another ending.
+FINDER = "heart.finder"
 #: A folder of the user's own models, searched first.
 MODELS_VARIABLE = "CARDIACSEG_MODELS"
 
@@ -108,6 +110,18 @@ def save_model(path: Path, model: TrainedModel) -> None:
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     torch.save({"header": json.dumps(header), "weights": halves}, aside)
     os.replace(aside, path)
+
+
+def find_finder() -> Path:
+    """The file of the network that finds the heart.
+
+    Raises:
+        ModelError: it did not come with this installation.
+    """
+    for folder in model_folders():
+        if (folder / FINDER).is_file():
+            return folder / FINDER
+    raise ModelError(f"'{FINDER}' is missing: this installation of CardiacSeg is incomplete. Install it again.")
 
 
 def load_model(name_or_path: str | Path) -> TrainedModel:

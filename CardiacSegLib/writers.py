@@ -23,7 +23,7 @@ def write_label_map(path: Path, labels: LabelMap, numbering: str = "acdc") -> No
     import SimpleITK as sitk
 
     image = labels.geometry.to_sitk(labels.to_numbering(numbering))
-    _moved_into_place(path, lambda aside: sitk.WriteImage(image, str(aside), useCompression=True))
+    moved_into_place(path, lambda aside: sitk.WriteImage(image, str(aside), useCompression=True), SUFFIXES)
 
 
 def write_cine(path: Path, study: CineStudy) -> None:
@@ -42,7 +42,7 @@ def write_cine(path: Path, study: CineStudy) -> None:
             spacing = list(image.GetSpacing())
             spacing[3] = (study.times_ms[-1] - study.times_ms[0]) / (study.frames - 1) / 1000.0
             image.SetSpacing(spacing)
-    _moved_into_place(path, lambda aside: sitk.WriteImage(image, str(aside), useCompression=True))
+    moved_into_place(path, lambda aside: sitk.WriteImage(image, str(aside), useCompression=True), SUFFIXES)
 
 
 def write_training_case(root: Path, name: str, study: CineStudy, labels: Mapping[int, LabelMap]) -> Path:
@@ -87,16 +87,20 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file in UTF-8."""
-    _moved_into_place(path, lambda aside: aside.write_text(text, encoding="utf-8"), known=None)
+    moved_into_place(path, lambda aside: aside.write_text(text, encoding="utf-8"))
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file of bytes."""
-    _moved_into_place(path, lambda aside: aside.write_bytes(content), known=None)
+def moved_into_place(path: Path, write: Callable[[Path], Any], known: tuple[str, ...] | None = None) -> None:
+    """Write a file aside, then move it into place: a killed run leaves the old file or the new one, never half of one.
 
+    Args:
+        path: the file; its folder is made.
+        write: writes the file whose path it is given.
+        known: endings that the name may have, any if left out.
 
-def _moved_into_place(path: Path, write: Callable[[Path], Any], known: tuple[str, ...] | None = SUFFIXES) -> None:
-    """A killed run leaves the old file or the new one, never half of one."""
+    Raises:
+        CardiacSegError: the ending is another, or the file cannot be written.
+    """
     if known is not None and not path.name.lower().endswith(known):
         raise CardiacSegError(f"'{path}' must end in one of: {', '.join(known)}.")
     # The ending stays last: it chooses the format.

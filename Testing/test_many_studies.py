@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import signal
@@ -15,8 +14,7 @@ from pathlib import Path
 import pytest
 
 from CardiacSegLib.cli import main
-from CardiacSegLib.cohort import UNFINISHED_FILE, Outcome, note_death, run_batch
-from CardiacSegLib.cohort_table import PARQUET_FILE, TABLE_FILE, write_table
+from CardiacSegLib.cohort import UNFINISHED_FILE, Outcome, note_death, run_batch, write_studies_table
 from CardiacSegLib.crew import LocalCrew, run_crew
 from CardiacSegLib.errors import CardiacSegError
 from CardiacSegLib.workflow import SegmentOptions
@@ -135,21 +133,13 @@ def test_a_killed_batch_leaves_no_process_and_is_finished_by_the_same_command(st
     assert len(list(tmp_path.rglob("function.json"))) == 4 and not list(tmp_path.rglob(UNFINISHED_FILE))
 
 
-def test_the_table_holds_figures_failures_and_warnings_flat(tmp_path):
-    function = {"lv": {"edv_ml": 120.5, "esv_ml": None}, "warnings": ["One, two.", "Three."], "curve": [1.0, 2.0]}
-    write_table(tmp_path, [Outcome("b", "failed", reason='No "file".'), Outcome("ä/a", "done", function, "", 1.5, 1)])
-    with open(tmp_path / TABLE_FILE, encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
-    assert [row["study"] for row in rows] == ["b", "ä/a"]
-    assert rows[0]["reason"] == 'No "file".' and rows[0]["lv_edv_ml"] == ""
-    assert rows[1]["lv_edv_ml"] == "120.5" and rows[1]["warnings"] == "One, two. | Three." and "curve" not in rows[1]
-
-
 def test_the_table_is_parquet_too_where_pyarrow_is_installed(tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
-    write_table(tmp_path, [Outcome("a", "done", {"n": 1, "x": 3}), Outcome("b", "done", {"n": 2.5, "x": "text"})])
-    rows = parquet.read_table(tmp_path / PARQUET_FILE).to_pylist()
-    assert [(row["study"], row["n"], row["x"]) for row in rows] == [("a", 1.0, "3"), ("b", 2.5, "text")]
+    function = {"lv": {"edv_ml": 120.5}, "warnings": ["One, two.", "Three."]}
+    table = write_studies_table(tmp_path, [Outcome("b", "failed", reason='No "file".'), Outcome("a", "done", function)])
+    rows = {row["study"]: row for row in parquet.read_table(table.with_suffix(".parquet")).to_pylist()}
+    assert rows["b"]["reason"] == 'No "file".' and rows["a"]["warnings"] == 2
+    assert 120.5 in rows["a"].values()
 
 
 def test_batch_with_workers_has_the_results_of_batch_without_and_says_them_alike(studies, tmp_path, capsys):

@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from CardiacSegLib.cohort import UNFINISHED_FILE, Outcome, run_batch
-from CardiacSegLib.cohort_table import TABLE_FILE, write_table
 from CardiacSegLib.crew import LocalCrew, SegmenterRecipe, cores, run_crew
 from CardiacSegLib.models import find_model
 from CardiacSegLib.phantom import PhantomConfig, make_phantom
 from CardiacSegLib.readers.find import FoundStudy
-from CardiacSegLib.workflow import FUNCTION_FILE, SegmentOptions
+from CardiacSegLib.report.folder import FUNCTION_FILE
+from CardiacSegLib.report.outputs import FIGURES_FILE
+from CardiacSegLib.workflow import SegmentOptions
 from CardiacSegLib.writers import write_training_case
 
 POISON = "poisoned"
@@ -143,8 +144,7 @@ def check(root: Path, output: Path, alone: Path, run: Run, copies: int) -> list[
         wrong.append(f"{len(different)} studies have other figures or label maps than in a single process.")
     if list(output.rglob(UNFINISHED_FILE)) != [output / POISON / UNFINISHED_FILE]:
         wrong.append("Something unfinished was left.")
-    write_table(output, run.outcomes)
-    with open(output / TABLE_FILE, encoding="utf-8") as stream:
+    with open(output / FIGURES_FILE, encoding="utf-8") as stream:
         rows = {row["study"]: row for row in csv.DictReader(stream)}
     if len(rows) != len(times) or any(float(rows[o.name]["lv_edv_ml"]) != o.function["lv"]["edv_ml"] for o in done):
         wrong.append("The table does not hold the figures of every study.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -9,11 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from CardiacSegLib.errors import StudyError
-from CardiacSegLib.orientation import ordered, slice_axis, stored_grid
+from CardiacSegLib.orientation import StoredGrid, ordered, slice_axis, stored_grid
+from CardiacSegLib.phantom import PhantomConfig, make_phantom
 from CardiacSegLib.readers import read_study
 from CardiacSegLib.readers.acdc import frame_file, read_acdc_folder
-from CardiacSegLib.readers.images import read_image_file, read_pair
-from CardiacSegLib.study import CineStudy, Geometry
+from CardiacSegLib.readers.images import read_image_file, read_label_map, read_pair
+from CardiacSegLib.report.folder import read_results, with_images
+from CardiacSegLib.study import CineStudy, Geometry, LabelMap
+from CardiacSegLib.workflow import Reading, SegmentOptions, measure_labels, write_reading
 from CardiacSegLib.writers import write_cine
 from trust.same_answer import ORDERS, arrays_equal, small_phantom, threads_and_company, through_files, turned
 
@@ -101,6 +106,27 @@ def test_labels_from_dicom_and_from_turned_nifti_and_nrrd_are_the_same_on_each_i
 ):
     found = through_files(phantom, (ORDERS[21], ORDERS[46]), segmenter, tmp_path)
     assert found.compared == 6 and found.within, found
+
+
+@pytest.mark.parametrize("read", [False, True])
+def test_results_of_a_turned_study_are_known_again_and_not_taken_for_corrected(read, tmp_path):
+    made = make_phantom(PhantomConfig(frames=2, slices=5, size=(84, 84), spacing=(14.0, 3.0, 3.0), ed_index=0))
+    order = ((0, 2, 1), (True, False, True))
+    study = turned(made.study.with_phases(made.ed, made.es), order)
+    labels = [StoredGrid(made.study.geometry, *order).from_stored(given.data) for given in made.labels]
+    given = {i: LabelMap(data, study.geometry) for i, data in enumerate(labels)}
+    path = tmp_path / "cine.nii"
+    write_cine(path, replace(study, times_ms=None))
+    if read:
+        study = read_study(path).with_phases(made.ed, made.es)
+        given = dict(enumerate(made.labels))
+    write_reading(Reading(study, given, measure_labels(study, given, model=None)), tmp_path / "r", SegmentOptions())
+    found = read_results(tmp_path / "r")
+    assert [mask.changed for mask in found.masks] == [frozenset()] * 2
+    with_images(found, [path])
+    if read:
+        stored = read_label_map(tmp_path / "r" / found.masks[0].file, as_stored=True)
+        np.testing.assert_array_equal(stored.data, labels[0])
 
 
 def test_labels_are_the_same_with_one_thread_and_two_alone_and_after_others(phantom, segmenter):

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from CardiacSegLib.errors import StudyError
+from CardiacSegLib.orientation import stored_grid
 from CardiacSegLib.report.measures import Corrected, finite, inside
 from CardiacSegLib.study import STRUCTURES, CineStudy, Geometry, Label, LabelMap, Patient
 
@@ -46,13 +47,14 @@ def image_digest(frame: np.ndarray) -> str:
 def mask_record(study: CineStudy, labels: Mapping[int, LabelMap], names: Mapping[int, str]) -> list[dict[str, Any]]:
     """The list ``masks`` of ``function.json`` for label maps by frame index, with the names of their files."""
     phases = {index: phase for phase, index in (("ES", study.es), ("ED", study.ed)) if index is not None}
+    as_read, _ = stored_grid(study.geometry)  # the order of axes in which readers give images and masks
     return [
         {
             "file": names[index],
             "frame": None if study.kind == "pair" else study.frame_numbers[index],
             "phase": phases.get(index),
-            "made": {s.name: mask_digest(given.mask(s)) for s in STRUCTURES},
-            "image": image_digest(study.frame(index)),
+            "made": {s.name: mask_digest(as_read.from_stored(given.mask(s))) for s in STRUCTURES},
+            "image": image_digest(as_read.from_stored(study.frame(index))),
         }
         for index, given in sorted(labels.items())
     ]

@@ -53,6 +53,27 @@ def test_a_scan_whose_rows_run_to_the_feet_is_turned_upright(cine_dicom_root):
     assert study.geometry.direction[2][1] < -0.9, "y runs to the feet"
 
 
+def test_a_dicom_segmentation_of_a_turned_scan_lies_on_its_images_as_they_are_stored(cine_dicom_root, tmp_path):
+    pytest.importorskip("highdicom")
+    import pydicom
+
+    from CardiacSegLib.dicom_seg import write_dicom_seg
+
+    study = read_study(cine_dicom_root / "dicom" / "SCD0000101")
+    data = np.zeros(study.geometry.shape, np.uint8)
+    data[3, 100:110, 60:90] = 3
+    labels = LabelMap(data, study.geometry)
+    write_dicom_seg(tmp_path / "seg.dcm", study, 5, labels, None)
+    written = pydicom.dcmread(tmp_path / "seg.dcm")
+    frames = written.pixel_array.reshape(-1, 256, 256)
+    source = pydicom.dcmread(study.sources[5][3], stop_before_pixels=True)
+    (group,) = [g for g, f in zip(written.PerFrameFunctionalGroupsSequence, frames) if f.any()]
+    (frame,) = [f for f in frames if f.any()]
+    assert group.PlanePositionSequence[0].ImagePositionPatient == source.ImagePositionPatient
+    np.testing.assert_array_equal(frame, data[3].T[::-1] == 3)
+    np.testing.assert_array_equal(study.as_stored(labels).data[3], data[3].T[::-1])
+
+
 def test_acdc_which_has_lost_its_orientation_is_read_as_it_is_stored_and_turned_back_to_that(acdc_root):
     for number in (1, 50, 100):
         folder = acdc_root / f"patient{number:03d}"

@@ -69,46 +69,50 @@ def write_dicom_seg(path: Path, study: CineStudy, index: int, labels: LabelMap, 
     refuse_without_dicom(study)
     labels = study.as_stored(labels)  # as the images are
     assert study.sources is not None
-    import highdicom as hd
-    from pydicom.uid import generate_uid
-
     from CardiacSegLib.readers.dicom_headers import quiet_pydicom
 
-    found = [s for s in STRUCTURES if labels.mask(s).any()]
-    numbers = {structure: number for number, structure in enumerate(found, 1)}
-    pixels = np.zeros(labels.data.shape, np.uint8)
-    for structure, number in numbers.items():
-        pixels[labels.mask(structure)] = number
-    phase = _phase(study, index)
     with quiet_pydicom():
         sources = [_source(file) for file in study.sources[index]]
         series = _as_one_series(sources)
         try:
-            segmentation = hd.seg.Segmentation(
-                source_images=sources,
-                pixel_array=pixels,
-                segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-                segment_descriptions=[_description(number, s, model) for s, number in numbers.items()],
-                series_instance_uid=generate_uid(),
-                series_number=9000 + study.frame_numbers[index],
-                sop_instance_uid=generate_uid(),
-                instance_number=1,
-                manufacturer="CardiacSeg",
-                manufacturer_model_name="CardiacSegLib",
-                software_versions=__version__,
-                device_serial_number=model or "unknown",
-                content_label="CARDIACSEG",
-                content_description=f"LV, RV and myocardium, {phase}"[:64],
-                series_description=f"CardiacSeg, {phase}. {DISCLAIMER}"[:64],
-            )
+            segmentation = _segmentation(sources, labels, model, _phase(study, index), study.frame_numbers[index])
         except (AttributeError, ValueError, TypeError, KeyError) as error:
             raise StudyError(
                 f"The DICOM files of '{study.name}' lack what a Segmentation needs of its source "
                 f"({type(error).__name__}). Export them again, complete, or leave out --dicom-seg."
             ) from error
-        segmentation.ContentCreatorName = None  # nobody, which must be said (type 2)
         _put_references(segmentation, series)
         moved_into_place(path, lambda aside: segmentation.save_as(str(aside)))
+
+
+def _segmentation(sources: list[Dataset], labels: LabelMap, model: str | None, phase: str, number: int) -> Dataset:
+    """The object itself; segments are numbered in the order of the structures."""
+    import highdicom as hd
+    from pydicom.uid import generate_uid
+
+    pixels = np.zeros(labels.data.shape, np.uint8)
+    found = [s for s in STRUCTURES if labels.mask(s).any()]
+    for segment, structure in enumerate(found, 1):
+        pixels[labels.mask(structure)] = segment
+    segmentation = hd.seg.Segmentation(
+        source_images=sources,
+        pixel_array=pixels,
+        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=[_description(segment, s, model) for segment, s in enumerate(found, 1)],
+        series_instance_uid=generate_uid(),
+        series_number=9000 + number,
+        sop_instance_uid=generate_uid(),
+        instance_number=1,
+        manufacturer="CardiacSeg",
+        manufacturer_model_name="CardiacSegLib",
+        software_versions=__version__,
+        device_serial_number=model or "unknown",
+        content_label="CARDIACSEG",
+        content_description=f"LV, RV and myocardium, {phase}"[:64],
+        series_description=f"CardiacSeg, {phase}. {DISCLAIMER}"[:64],
+    )
+    segmentation.ContentCreatorName = None  # nobody, which must be said (type 2)
+    return segmentation
 
 
 def _phase(study: CineStudy, index: int) -> str:

@@ -26,8 +26,9 @@ def definitions(function: Mapping[str, Any], *, ranges: bool) -> dict[str, str]:
     if inside(function, "indexed"):
         formula = str(inside(function, "patient").get("bsa_formula") or "du_bois")
         said["Per m²"] = f"of body surface. {BSA_FORMULAS.get(formula, formula)}."
-    if cycle:
-        said["Rates"] = _sentences([f.key for f in CYCLE_FIGURES if f.part == "cycle.lv"])
+    rates = [f.key for f in CYCLE_FIGURES if f.part == "cycle.lv" and f.value_in(function) is not None]
+    if rates:
+        said["Rates"] = _sentences(rates)
     if inside(function, "wall"):
         said["Wall"] = (
             "16 segments of the AHA (Cerqueira et al. 2002), counted from the anterior insertion of the RV. "

@@ -87,9 +87,9 @@ def document(title: str, sheets: Sequence[str], foot: str = "") -> str:
 
 
 def text(value: Any, most: int = 300) -> str:
-    """Any value as escaped text: lists joined by commas, control characters left out, shortened to ``most``."""
+    """Any value as escaped text: lists joined by commas, control characters as blanks, shortened to ``most``."""
     plain = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-    plain = "".join(c for c in plain if c.isprintable() or c == " ")
+    plain = "".join(c if c.isprintable() else " " for c in plain)
     return escape(plain if len(plain) <= most else plain[: most - 1] + "\N{HORIZONTAL ELLIPSIS}")
 
 

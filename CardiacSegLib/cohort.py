@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
+from CardiacSegLib.anonymous import numbered, without_names
 from CardiacSegLib.errors import CardiacSegError
+from CardiacSegLib.files import settle
 from CardiacSegLib.readers.find import FoundStudy, find_studies
-from CardiacSegLib.workflow import FUNCTION_FILE, SegmentOptions, segment_path
+from CardiacSegLib.workflow import FUNCTION_FILE, ResultsExist, SegmentOptions, segment_path
 
 if TYPE_CHECKING:
     from CardiacSegLib.inference import Segmenter
@@ -44,13 +46,15 @@ def run_batch(
         root: see :func:`CardiacSegLib.readers.find.find_studies`.
         output: gets the results at each study's path relative to the root.
         segmenter: makes the segmenter, once, when the first study needs it.
-        options: as for a single study.
+        options: as for a single study; where ``anonymous`` is set, each is named by its number: ``study-001`` …
         on_study: called before a study (outcome ``None``) and after it, with its number from 1 and the count.
 
     Raises:
         StudyError: there is no study below the root.
     """
     studies = find_studies(root, leave_out=output)
+    if options.anonymous:
+        studies = numbered(studies, output)
     made: list[Segmenter] = []
 
     def once() -> Segmenter:
@@ -77,17 +81,36 @@ def run_batch(
 
 def _one(found: FoundStudy, output: Path, segmenter: Callable[[], Segmenter], options: SegmentOptions) -> Outcome:
     name, target = str(found.results), output / found.results
-    if (target / FUNCTION_FILE).exists() and not options.overwrite:
-        return Outcome(name, "skipped", json.loads((target / FUNCTION_FILE).read_text(encoding="utf-8")))
+    if options.anonymous:
+        options = replace(options, anonymous=name)
     try:
+        settle(target)
+        if (target / FUNCTION_FILE).exists() and not options.overwrite:
+            return _done_before(name, target / FUNCTION_FILE)
         reading = segment_path(found.path, target, segmenter, options)
     except _NoSegmenter:
         raise
+    except ResultsExist as error:
+        if (target / FUNCTION_FILE).exists():  # another process has done it meanwhile
+            return _done_before(name, target / FUNCTION_FILE)
+        return Outcome(name, "failed", reason=str(error))
     except CardiacSegError as error:
         return Outcome(name, "failed", reason=str(error))
     except Exception as error:  # one broken study must not end the other thousand
-        return Outcome(name, "failed", reason=f"unexpected {type(error).__name__}: {error}")
+        reason = f"unexpected {type(error).__name__}: {error}"
+        return Outcome(
+            name, "failed", reason=without_names(reason, name, [found.path]) if options.anonymous else reason
+        )
     return Outcome(name, "done", reading.function)
+
+
+def _done_before(name: str, file: Path) -> Outcome:
+    try:
+        function = json.loads(file.read_text(encoding="utf-8"))
+        _row(Outcome(name, "skipped", function))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return Outcome(name, "failed", reason=f"'{file}' is damaged. Delete it, or use --overwrite.")
+    return Outcome(name, "skipped", function)
 
 
 def summary_table(outcomes: Sequence[Outcome]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from CardiacSegLib.errors import ModelError
+from CardiacSegLib.files import moved_into_place
 from CardiacSegLib.resources import resource_folders
 from CardiacSegLib.study import Label
 from CardiacSegLib.training.config import Preset
@@ -90,7 +91,11 @@ def find_model(name_or_path: str | Path) -> Path:
 
 
 def save_model(path: Path, model: TrainedModel) -> None:
-    """Write a model file, aside first and then moved into place; weights in half precision."""
+    """Write a model file, aside first and then moved into place; weights in half precision.
+
+    Raises:
+        CardiacSegError: the file cannot be written.
+    """
     import torch
 
     halves = {
@@ -104,10 +109,8 @@ def save_model(path: Path, model: TrainedModel) -> None:
         "facts": model.facts,
         "card": model.card,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    torch.save({"header": json.dumps(header), "weights": halves}, aside)
-    os.replace(aside, path)
+    content = {"header": json.dumps(header), "weights": halves}
+    moved_into_place(path, lambda aside: torch.save(content, aside))
 
 
 def load_model(name_or_path: str | Path) -> TrainedModel:

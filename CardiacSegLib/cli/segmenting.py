@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from CardiacSegLib import DISCLAIMER
+from CardiacSegLib.anonymous import anonymous_name
 from CardiacSegLib.cli import FAILED, USAGE, add_debug, add_device, add_progress
 from CardiacSegLib.progress import reporter
 from CardiacSegLib.workflow import SegmentOptions
@@ -71,6 +72,11 @@ def _add_segment_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--es", metavar="N", type=_frame_number, help="frame that is end systole, from 1")
     p.add_argument("--flips", action="store_true", help="average over mirrored inputs (slower, a little better)")
     p.add_argument("--picture", action="store_true", help="also write contours.png")
+    p.add_argument(
+        "--anonymous",
+        action="store_true",
+        help="study-001 and so on in place of the input's name: in file names, function.json, messages and report",
+    )
     p.add_argument("--overwrite", action="store_true", help="replace results that are already there")
     add_progress(p)
     add_debug(p)
@@ -83,7 +89,14 @@ def _frame_number(text: str) -> int:
 
 
 def _options(args: argparse.Namespace) -> SegmentOptions:
-    return SegmentOptions(args.frames == "all", args.ed, args.es, args.overwrite, args.picture)
+    return SegmentOptions(
+        args.frames == "all",
+        args.ed,
+        args.es,
+        args.overwrite,
+        args.picture,
+        anonymous=anonymous_name(1) if args.anonymous else None,
+    )
 
 
 class _SegmenterMaker:

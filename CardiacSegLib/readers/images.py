@@ -10,6 +10,7 @@ import numpy as np
 
 from CardiacSegLib.errors import StudyError
 from CardiacSegLib.readers.nifti_check import check_nifti
+from CardiacSegLib.readers.nrrd_check import check_nrrd
 from CardiacSegLib.study import CineStudy, Geometry, LabelMap
 
 if TYPE_CHECKING:
@@ -52,12 +53,16 @@ def load_image(path: Path) -> sitk.Image:
         raise StudyError(f"'{path}' is a folder, not an image file.")
     if path.stat().st_size == 0:
         raise StudyError(f"'{path}' is empty (0 bytes). Copy or export it again.")
-    if path.name.lower().endswith((".nii", ".nii.gz")):
-        check_nifti(path)
+    nrrd = path.name.lower().endswith(".nrrd")
+    try:
+        check_nrrd(path) if nrrd else check_nifti(path)
+    except OSError as error:
+        raise StudyError(f"'{path}' cannot be read: {error.strerror or 'damaged'}. Check the permission.") from error
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
-        return sitk.ReadImage(str(path))
-    except RuntimeError as error:
+        # By the name alone: of the many formats that ITK guesses some lead to other files.
+        return sitk.ReadImage(str(path), imageIO="NrrdImageIO" if nrrd else "NiftiImageIO")
+    except (RuntimeError, MemoryError) as error:
         raise StudyError(
             f"'{path}' cannot be read as NIfTI or NRRD: it is cut off, damaged or of another format. "
             f"Copy or export it again. (Reader: {_last_line(error)})"

@@ -1,6 +1,7 @@
 """What ITK does not tell about a NIfTI file: that its voxels are cut off, or not finite.
 
-ITK fills a truncated file with zeros and replaces NaN by 0, both without a word.
+ITK fills a truncated file with zeros and replaces NaN by 0, both without a word; nor does it tell when a full disk cuts
+off what it writes.
 """
 
 from __future__ import annotations
@@ -9,56 +10,113 @@ import gzip
 import math
 import struct
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 
 from CardiacSegLib.errors import StudyError
 
 _FLOATS = {16: "f4", 64: "f8"}
+_LONGEST_HEADER = 544
+#: Bytes that follow the voxels, at most: more are no padding but a file made to fill the memory.
+_MOST_PADDING = 2**20
+#: 500 MB is a large cine, with 40 phases of 20 slices of 400 x 400 pixels in single precision.
+LARGEST_BYTES = 4 * 2**30
+
+
+@dataclass(frozen=True)
+class _Voxels:
+    order: str
+    kind: int
+    start: int
+    count: int
+    bytes: int
 
 
 def check_nifti(path: Path) -> None:
-    """Raise a StudyError if a NIfTI-1 file is shorter than its header says, or holds NaN or infinity.
+    """Raise a StudyError if a NIfTI file is shorter than its header says, too large, or holds NaN or infinity.
 
-    Files with another header (NIfTI-2, Analyze, not NIfTI at all) are left to the reader.
+    Files with another header (Analyze, not NIfTI at all) are left to the reader.
     """
-    content = _content(path)
-    order = _byte_order(content)
-    if order is None:
-        return
-    dims = struct.unpack_from(order + "8h", content, 40)
-    kind, bits = struct.unpack_from(order + "2h", content, 70)
-    (offset,) = struct.unpack_from(order + "f", content, 108)
-    if not 1 <= dims[0] <= 7 or min(dims[1 : 1 + dims[0]]) < 1 or bits < 1 or not 0 <= offset < 2**31:
-        raise StudyError(f"'{path}' has a damaged NIfTI header (size, type or start of the voxels). Export it again.")
-    start, count = int(offset), math.prod(dims[1 : 1 + dims[0]])
-    expected = start + count * bits // 8
-    if len(content) < expected:
-        raise StudyError(
-            f"'{path}' is cut off: its header promises {expected} bytes, {len(content)} are there. "
-            "Copy or export it again."
-        )
-    if kind in _FLOATS:
-        values = np.frombuffer(content, np.dtype(order + _FLOATS[kind]), count, start)
+    content, voxels = _content(path)
+    if voxels is not None and voxels.kind in _FLOATS:
+        values = np.frombuffer(content, np.dtype(voxels.order + _FLOATS[voxels.kind]), voxels.count, voxels.start)
         if not np.isfinite(values).all():
             raise StudyError(f"'{path}' holds values that are not finite (NaN or infinity). Export it again.")
 
 
-def _content(path: Path) -> bytes:
-    raw = path.read_bytes()
-    if raw[:2] != b"\x1f\x8b":
-        return raw
+def is_whole_nifti(path: Path) -> bool:
+    """Whether a NIfTI file holds as many voxels as its header says."""
     try:
-        return gzip.decompress(raw)
-    except (EOFError, zlib.error, gzip.BadGzipFile, struct.error) as error:
-        raise StudyError(f"'{path}' is cut off or damaged. Copy or export it again.") from error
+        return _content(path)[1] is not None
+    except (StudyError, OSError):
+        return False
 
 
-def _byte_order(content: bytes) -> str | None:
-    if len(content) < 348 or content[344:347] != b"n+1":
+def _content(path: Path) -> tuple[bytes, _Voxels | None]:
+    """All bytes up to the last voxel, decompressed, and where the voxels are; none of a file of another kind."""
+    with path.open("rb") as stream:
+        packed = stream.read(2) == b"\x1f\x8b"
+        stream.seek(0)
+        source = cast("IO[bytes]", gzip.GzipFile(fileobj=stream)) if packed else stream
+        try:
+            head = source.read(_LONGEST_HEADER)
+            voxels = _voxels(path, head)
+            if voxels is None:
+                return head, None
+            content = head + source.read(max(0, voxels.bytes - len(head)))
+            if len(source.read(_MOST_PADDING)) == _MOST_PADDING:
+                raise StudyError(
+                    f"'{path}' is larger than its header says ({voxels.bytes} bytes): it is damaged. Export it again."
+                )
+        except (EOFError, zlib.error, gzip.BadGzipFile, struct.error) as error:
+            raise StudyError(f"'{path}' is cut off or damaged. Copy or export it again.") from error
+    if len(content) < voxels.bytes:
+        raise StudyError(
+            f"'{path}' is cut off: its header promises {voxels.bytes} bytes, {len(content)} are there. "
+            "Copy or export it again."
+        )
+    return content, voxels
+
+
+def _voxels(path: Path, head: bytes) -> _Voxels | None:
+    order, version = _byte_order(head)
+    if version == 1:
+        dims = struct.unpack_from(order + "8h", head, 40)
+        kind, bits = struct.unpack_from(order + "2h", head, 70)
+        (offset,) = struct.unpack_from(order + "f", head, 108)
+    elif version == 2:
+        dims = struct.unpack_from(order + "8q", head, 16)
+        kind, bits = struct.unpack_from(order + "2h", head, 12)
+        (offset,) = struct.unpack_from(order + "q", head, 168)
+    else:
         return None
-    for order in ("<", ">"):
-        if struct.unpack_from(order + "i", content)[0] == 348:
-            return order
-    return None
+    if not 1 <= dims[0] <= 7 or min(dims[1 : 1 + dims[0]]) < 1 or bits < 1 or not 0 <= offset < 2**31:
+        raise StudyError(f"'{path}' has a damaged NIfTI header (size, type or start of the voxels). Export it again.")
+    start, count = int(offset), math.prod(dims[1 : 1 + dims[0]])
+    voxels = _Voxels(order, kind, start, count, start + count * bits // 8)
+    refuse_huge(path, voxels.bytes)
+    return voxels
+
+
+def refuse_huge(path: Path, size: int) -> None:
+    """Raise a StudyError if a file says that it holds more bytes of voxels than any cine does."""
+    if size > LARGEST_BYTES:
+        raise StudyError(
+            f"'{path}' says that it holds {size / 2**30:.1f} GiB of voxels; no cine does (more than "
+            f"{LARGEST_BYTES // 2**30} GiB are not read). Export it again, or cut it to the heart."
+        )
+
+
+def _byte_order(head: bytes) -> tuple[str, int]:
+    """``<`` or ``>``, and the version of the NIfTI header; 0 of another file."""
+    if len(head) >= 348 and head[344:347] == b"n+1":
+        size, version = 348, 1
+    elif len(head) >= 540 and head[4:7] == b"n+2":
+        size, version = 540, 2
+    else:
+        return "", 0
+    order = next((o for o in ("<", ">") if struct.unpack_from(o + "i", head)[0] == size), "")
+    return order, version if order else 0

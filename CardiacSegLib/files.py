@@ -11,6 +11,7 @@ import os
 import platform
 import re
 import shutil
+import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -44,7 +45,9 @@ def moved_into_place(path: Path, write: Callable[[Path], Any]) -> None:
         write(aside)
         os.replace(aside, path)
     except OSError as error:
-        raise CardiacSegError(f"'{path}' cannot be written: {error.strerror or 'no room, or no permission'}.") from error
+        raise CardiacSegError(
+            f"'{path}' cannot be written: {error.strerror or 'no room, or no permission'}."
+        ) from error
     except RuntimeError as error:  # of SimpleITK and torch
         raise CardiacSegError(f"'{path}' cannot be written: no room, or no permission.") from error
     finally:
@@ -117,6 +120,27 @@ def settle(folder: Path) -> None:
         _remove_abandoned(folder, "-results")
     except OSError as error:
         raise CardiacSegError(f"'{folder}' cannot be written: {error.strerror}.") from error
+
+
+@contextmanager
+def plain_path(path: Path) -> Iterator[Path]:
+    """A way to a file for libraries that take UTF-8 alone; ITK ends the process at a name that is none.
+
+    Names of files on Linux are bytes. The name of a new file must be plain; of one that is there it need not be.
+    """
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        with tempfile.TemporaryDirectory() as folder:
+            if path.exists():
+                way = Path(folder, "file" + "".join(path.suffixes[-2:]))
+                way.symlink_to(path.absolute())
+            else:
+                Path(folder, "folder").symlink_to(path.parent.absolute(), target_is_directory=True)
+                way = Path(folder, "folder", path.name)
+            yield way
+    else:
+        yield path
 
 
 def _make_ready(stage: Path, folder: Path, tries: int = 40) -> None:

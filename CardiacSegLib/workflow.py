@@ -127,9 +127,7 @@ def _with_short_name(study: CineStudy) -> CineStudy:
     return replace(study, name=short).with_warnings("The study's name is too long for its results, and was shortened.")
 
 
-def _refuse_old(
-    output: Path, study: CineStudy, pair: tuple[Path, Path] | None, options: SegmentOptions
-) -> list[Path]:
+def _refuse_old(output: Path, study: CineStudy, pair: tuple[Path, Path] | None, options: SegmentOptions) -> list[Path]:
     """Results that are to be replaced."""
     old = _old_results(output, study, pair)
     if old and not options.overwrite:

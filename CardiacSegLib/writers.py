@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from CardiacSegLib.errors import CardiacSegError
-from CardiacSegLib.files import moved_into_place, new_folder
+from CardiacSegLib.files import moved_into_place, new_folder, plain_path
 from CardiacSegLib.readers.images import SUFFIXES
 from CardiacSegLib.readers.nifti_check import is_whole_nifti
 from CardiacSegLib.study import CineStudy, LabelMap
@@ -102,7 +102,8 @@ def _write_image(path: Path, image: sitk.Image) -> None:
         raise CardiacSegError(f"'{path}' must end in one of: {', '.join(SUFFIXES)}.")
 
     def write(aside: Path) -> None:
-        sitk.WriteImage(image, str(aside), useCompression=True)
+        with plain_path(aside) as file:
+            sitk.WriteImage(image, str(file), useCompression=True)
         # ITK does not tell that a full disk has cut off a NIfTI file.
         if not path.name.lower().endswith(".nrrd") and not is_whole_nifti(aside):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

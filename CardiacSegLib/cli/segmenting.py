@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from CardiacSegLib import DISCLAIMER
 from CardiacSegLib.anonymous import anonymous_name
 from CardiacSegLib.cli import FAILED, USAGE, add_debug, add_device, add_progress
-from CardiacSegLib.progress import reporter
+from CardiacSegLib.progress import printable, reporter
 from CardiacSegLib.workflow import SegmentOptions
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def _segment(args: argparse.Namespace) -> int:
             on_stage=progress.stage,
         )
     for warning in reading.function["warnings"]:
-        print(f"Warning: {warning}", file=sys.stderr)
+        print(printable(f"Warning: {warning}"), file=sys.stderr)
     files = [str(file) for file in reading.files]
     progress.finish(
         f"{figures_text(reading.function)}\n{len(files)} files in {args.output}. {DISCLAIMER}",

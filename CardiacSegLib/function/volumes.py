@@ -227,6 +227,9 @@ def _figure_warnings(figures: FunctionFigures) -> list[str]:
             warnings.append(
                 f"The ejection fraction of the {_NAMES[label]}, {part.ef_percent:.0f} %, is hardly plausible."
             )
+    for label, volume in ((Label.LV, figures.lv.volume_ml), (Label.RV, figures.rv.volume_ml)):
+        if volume is not None and volume > EDV_PLAUSIBLE_ML[1]:
+            warnings.append(f"A volume of {volume:.0f} mL of the {_NAMES[label]} is hardly plausible.")
     lv, rv = figures.lv.sv_ml, figures.rv.sv_ml
     if lv is not None and rv is not None and min(lv, rv) >= 0 and max(lv, rv) > STROKE_VOLUME_RATIO * min(lv, rv):
         warnings.append(

@@ -19,7 +19,7 @@ import numpy as np
 from CardiacSegLib.errors import StudyError
 
 _FLOATS = {16: "f4", 64: "f8"}
-_LONGEST_HEADER = 544
+_HEADER_BYTES = 352
 #: Bytes that follow the voxels, at most: more are no padding but a file made to fill the memory.
 _MOST_PADDING = 2**20
 #: 500 MB is a large cine, with 40 phases of 20 slices of 400 x 400 pixels in single precision.
@@ -62,7 +62,7 @@ def _content(path: Path) -> tuple[bytes, _Voxels | None]:
         stream.seek(0)
         source = cast("IO[bytes]", gzip.GzipFile(fileobj=stream)) if packed else stream
         try:
-            head = source.read(_LONGEST_HEADER)
+            head = source.read(_HEADER_BYTES)
             voxels = _voxels(path, head)
             if voxels is None:
                 return head, None
@@ -82,17 +82,16 @@ def _content(path: Path) -> tuple[bytes, _Voxels | None]:
 
 
 def _voxels(path: Path, head: bytes) -> _Voxels | None:
-    order, version = _byte_order(head)
-    if version == 1:
-        dims = struct.unpack_from(order + "8h", head, 40)
-        kind, bits = struct.unpack_from(order + "2h", head, 70)
-        (offset,) = struct.unpack_from(order + "f", head, 108)
-    elif version == 2:
-        dims = struct.unpack_from(order + "8q", head, 16)
-        kind, bits = struct.unpack_from(order + "2h", head, 12)
-        (offset,) = struct.unpack_from(order + "q", head, 168)
-    else:
+    if head[4:7] == b"n+2":
+        raise StudyError(f"'{path}' is of version 2 of NIfTI, which is not read. Convert it to NIfTI-1 or NRRD.")
+    order = _byte_order(head)
+    if order is None:
         return None
+    dims = struct.unpack_from(order + "8h", head, 40)
+    kind, bits = struct.unpack_from(order + "2h", head, 70)
+    (offset,) = struct.unpack_from(order + "f", head, 108)
+    if not all(map(math.isfinite, struct.unpack_from(order + "3f", head, 80))):
+        raise StudyError(f"'{path}' has a voxel spacing that is no number. Export it again.")
     if not 1 <= dims[0] <= 7 or min(dims[1 : 1 + dims[0]]) < 1 or bits < 1 or not 0 <= offset < 2**31:
         raise StudyError(f"'{path}' has a damaged NIfTI header (size, type or start of the voxels). Export it again.")
     start, count = int(offset), math.prod(dims[1 : 1 + dims[0]])
@@ -110,13 +109,7 @@ def refuse_huge(path: Path, size: int) -> None:
         )
 
 
-def _byte_order(head: bytes) -> tuple[str, int]:
-    """``<`` or ``>``, and the version of the NIfTI header; 0 of another file."""
-    if len(head) >= 348 and head[344:347] == b"n+1":
-        size, version = 348, 1
-    elif len(head) >= 540 and head[4:7] == b"n+2":
-        size, version = 540, 2
-    else:
-        return "", 0
-    order = next((o for o in ("<", ">") if struct.unpack_from(o + "i", head)[0] == size), "")
-    return order, version if order else 0
+def _byte_order(head: bytes) -> str | None:
+    if len(head) < 348 or head[344:347] != b"n+1":
+        return None
+    return next((order for order in "<>" if struct.unpack_from(order + "i", head)[0] == 348), None)

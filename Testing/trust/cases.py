@@ -31,6 +31,7 @@ class Case:
         warned: pattern of a warning in ``function.json``.
         same: the figures are those of the plain phantom (within 2 %), without further warnings where ``warned`` is
             empty.
+        quick: with a small network that knows nothing, where only what the reader says counts.
         options: more options of the command line.
         library: whether the library alone refuses it too.
         around: a context in which it is read.
@@ -41,6 +42,7 @@ class Case:
     refused: str = ""
     warned: str = ""
     same: bool = False
+    quick: bool = False
     options: tuple[str, ...] = ()
     library: bool = True
     around: Callable[[Path], object] | None = field(default=None, repr=False)
@@ -75,6 +77,25 @@ def plain(folder: Path, name: str = "cine.nii.gz") -> Path:
     """The phantom as a 4D file."""
     write_cine(folder / name, study())
     return folder / name
+
+
+def quick_model(folder: Path) -> Path:
+    """A model file of a small network with random weights."""
+    import torch
+
+    from CardiacSegLib.models import TrainedModel, save_model
+    from CardiacSegLib.networks.config import NetworkConfig
+    from CardiacSegLib.networks.unet import build_network
+    from CardiacSegLib.preprocessing import PreprocessingConfig
+    from CardiacSegLib.training.config import Preset
+
+    path = folder / "quick.pt"
+    if not path.exists():
+        torch.manual_seed(0)
+        network = NetworkConfig(features=(4, 8), dropout=())
+        preset = Preset("quick", "Knows nothing.", network, PreprocessingConfig(pixel_mm=4.0, min_size=32))
+        save_model(path, TrainedModel("quick", preset, build_network(network).state_dict()))
+    return path
 
 
 @contextmanager

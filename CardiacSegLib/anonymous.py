@@ -25,8 +25,13 @@ def anonymous_name(number: int) -> str:
     return f"study-{number:03d}"
 
 
+def anonymous_name_in(output: Path) -> str:
+    """The name of a study whose results go into a folder: the folder's own where it is a number's, else the first."""
+    return output.name if re.fullmatch(r"study-[0-9]{3,}", output.name) else anonymous_name(1)
+
+
 def anonymous_study(study: CineStudy, name: str, paths: Sequence[Path]) -> CineStudy:
-    """The study under another name; what was said of it names neither the paths that it was read from nor files there."""
+    """The study under another name; what was said of it names neither its paths nor files in them."""
     said = tuple(without_names(sentence, name, [*paths, Path(study.name)]) for sentence in study.warnings)
     return replace(study, name=name, source=name, warnings=said)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
@@ -46,7 +46,7 @@ def run_batch(
         root: see :func:`CardiacSegLib.readers.find.find_studies`.
         output: gets the results at each study's path relative to the root.
         segmenter: makes the segmenter, once, when the first study needs it.
-        options: as for a single study; where ``anonymous`` is set, each is named by its number: ``study-001`` …
+        options: as for a single study; where ``anonymous`` is set, ``study-001`` and so on stand for their names.
         on_study: called before a study (outcome ``None``) and after it, with its number from 1 and the count.
 
     Raises:
@@ -81,8 +81,6 @@ def run_batch(
 
 def _one(found: FoundStudy, output: Path, segmenter: Callable[[], Segmenter], options: SegmentOptions) -> Outcome:
     name, target = str(found.results), output / found.results
-    if options.anonymous:
-        options = replace(options, anonymous=name)
     try:
         settle(target)
         if (target / FUNCTION_FILE).exists() and not options.overwrite:

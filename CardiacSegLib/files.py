@@ -37,7 +37,7 @@ def moved_into_place(path: Path, write: Callable[[Path], Any]) -> None:
             they are. In each case ``path`` is as it was.
     """
     # Short, whatever the name: a long one must not become longer. The check sum tells files of one folder apart.
-    ending = "".join(Path(path.name[-16:]).suffixes[-2:])
+    ending = _ending(path.name)
     aside = path.with_name(f"{_mark()}{zlib.crc32(os.fsencode(path.name)):08x}{ending}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -133,7 +133,7 @@ def plain_path(path: Path) -> Iterator[Path]:
     except UnicodeEncodeError:
         with tempfile.TemporaryDirectory() as folder:
             if path.exists():
-                way = Path(folder, "file" + "".join(path.suffixes[-2:]))
+                way = Path(folder, "file" + _ending(path.name))
                 way.symlink_to(path.absolute())
             else:
                 Path(folder, "folder").symlink_to(path.parent.absolute(), target_is_directory=True)
@@ -183,6 +183,12 @@ def _names(replaced: Path) -> list[str]:
 def _mark() -> str:
     """How names begin that this process gives while it writes."""
     return f".~{_machine()}-{os.getpid()}-"
+
+
+def _ending(name: str) -> str:
+    """``.nii.gz``, ``.png``: up to two endings, of letters and digits alone."""
+    found = re.search(r"(\.[A-Za-z0-9]{1,8}){1,2}$", name)
+    return found[0] if found else ""
 
 
 def _machine() -> str:

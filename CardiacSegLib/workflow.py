@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
 from CardiacSegLib import __version__
-from CardiacSegLib.anonymous import anonymous_study, without_names
+from CardiacSegLib.anonymous import anonymous_name_in, anonymous_study, without_names
 from CardiacSegLib.errors import CardiacSegError, StudyError
 from CardiacSegLib.files import all_or_none, settle
 from CardiacSegLib.readers import read_study
@@ -39,7 +39,8 @@ class SegmentOptions:
         ed, es: frame *numbers* (from 1) that replace what the study says; ``None`` leaves it.
         overwrite: replace results that are already there.
         picture: also write ``contours.png``.
-        anonymous: name that stands for that of the input in files, figures and messages; ``None`` leaves it.
+        anonymous: ``study-001`` stands for the name of the input in files, figures and messages; or the name of the
+            output folder where it is such a one, as in a batch.
     """
 
     whole_cycle: bool = False
@@ -47,7 +48,7 @@ class SegmentOptions:
     es: int | None = None
     overwrite: bool = False
     picture: bool = False
-    anonymous: str | None = None
+    anonymous: bool = False
 
 
 class ResultsExist(CardiacSegError):
@@ -85,7 +86,7 @@ def segment_path(
     options = options or SegmentOptions()
     begin = on_stage or (lambda title: None)
     begin("Reading the study")
-    study, pair = _read_named(path, es_path, options)
+    study, pair = _read_named(path, es_path, options, output)
     settle(output)
     _refuse_old(output, study, pair, options)
     begin("Loading the network")
@@ -101,12 +102,12 @@ def segment_path(
 
 
 def _read_named(
-    path: Path, es_path: Path | None, options: SegmentOptions
+    path: Path, es_path: Path | None, options: SegmentOptions, output: Path
 ) -> tuple[CineStudy, tuple[Path, Path] | None]:
     """The study under the name that its results get, and the paths of a pair, by which its label maps are named."""
     paths = [p for p in (path, es_path) if p is not None]
     pair = None if es_path is None else (path, es_path)
-    name = options.anonymous
+    name = anonymous_name_in(output) if options.anonymous else None
     try:
         study = _read(path, es_path, options)
     except CardiacSegError as error:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from CardiacSegLib import DISCLAIMER
-from CardiacSegLib.anonymous import anonymous_name
 from CardiacSegLib.cli import FAILED, USAGE, add_debug, add_device, add_progress
 from CardiacSegLib.progress import printable, reporter
 from CardiacSegLib.workflow import SegmentOptions
@@ -95,7 +94,7 @@ def _options(args: argparse.Namespace) -> SegmentOptions:
         args.es,
         args.overwrite,
         args.picture,
-        anonymous=anonymous_name(1) if args.anonymous else None,
+        anonymous=args.anonymous,
     )
 
 

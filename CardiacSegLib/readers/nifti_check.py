@@ -19,6 +19,10 @@ import numpy as np
 from CardiacSegLib.errors import StudyError
 
 _FLOATS = {16: "f4", 64: "f8"}
+#: Bits of each type of one real number a voxel.
+_BITS = {2: 8, 4: 16, 8: 32, 16: 32, 64: 64, 256: 8, 512: 16, 768: 32, 1024: 64, 1280: 64}
+#: Complex, colour, and numbers that numpy does not have everywhere.
+_OTHER_TYPES = (32, 128, 1536, 1792, 2048, 2304)
 _HEADER_BYTES = 352
 #: Bytes that follow the voxels, at most: more are no padding but a file made to fill the memory.
 _MOST_PADDING = 2**20
@@ -36,12 +40,12 @@ class _Voxels:
 
 
 def check_nifti(path: Path) -> None:
-    """Raise a StudyError if a NIfTI file is shorter than its header says, too large, or holds NaN or infinity.
+    """Raise a StudyError if a file is no NIfTI-1, or damaged, too large, or holds NaN or infinity.
 
-    Files with another header (Analyze, not NIfTI at all) are left to the reader.
+    Nothing doubtful is left to ITK: some headers make it write where it must not.
     """
     content, voxels = _content(path)
-    if voxels is not None and voxels.kind in _FLOATS:
+    if voxels.kind in _FLOATS:
         values = np.frombuffer(content, np.dtype(voxels.order + _FLOATS[voxels.kind]), voxels.count, voxels.start)
         if not np.isfinite(values).all():
             raise StudyError(f"'{path}' holds values that are not finite (NaN or infinity). Export it again.")
@@ -50,13 +54,14 @@ def check_nifti(path: Path) -> None:
 def is_whole_nifti(path: Path) -> bool:
     """Whether a NIfTI file holds as many voxels as its header says."""
     try:
-        return _content(path)[1] is not None
+        _content(path)
     except (StudyError, OSError):
         return False
+    return True
 
 
-def _content(path: Path) -> tuple[bytes, _Voxels | None]:
-    """All bytes up to the last voxel, decompressed, and where the voxels are; none of a file of another kind."""
+def _content(path: Path) -> tuple[bytes, _Voxels]:
+    """All bytes up to the last voxel, decompressed, and where the voxels are."""
     with path.open("rb") as stream:
         packed = stream.read(2) == b"\x1f\x8b"
         stream.seek(0)
@@ -64,8 +69,6 @@ def _content(path: Path) -> tuple[bytes, _Voxels | None]:
         try:
             head = source.read(_HEADER_BYTES)
             voxels = _voxels(path, head)
-            if voxels is None:
-                return head, None
             content = head + source.read(max(0, voxels.bytes - len(head)))
             if len(source.read(_MOST_PADDING)) == _MOST_PADDING:
                 raise StudyError(
@@ -81,15 +84,18 @@ def _content(path: Path) -> tuple[bytes, _Voxels | None]:
     return content, voxels
 
 
-def _voxels(path: Path, head: bytes) -> _Voxels | None:
+def _voxels(path: Path, head: bytes) -> _Voxels:
     if head[4:7] == b"n+2":
         raise StudyError(f"'{path}' is of version 2 of NIfTI, which is not read. Convert it to NIfTI-1 or NRRD.")
     order = _byte_order(head)
     if order is None:
-        return None
+        raise StudyError(
+            f"'{path}' cannot be read as NIfTI: it is damaged or of another format. Copy or export it again."
+        )
     dims = struct.unpack_from(order + "8h", head, 40)
     kind, bits = struct.unpack_from(order + "2h", head, 70)
     (offset,) = struct.unpack_from(order + "f", head, 108)
+    _refuse_types(path, dims, kind, bits)
     if not all(map(math.isfinite, struct.unpack_from(order + "3f", head, 80))):
         raise StudyError(f"'{path}' has a voxel spacing that is no number. Export it again.")
     if not 1 <= dims[0] <= 7 or min(dims[1 : 1 + dims[0]]) < 1 or bits < 1 or not 0 <= offset < 2**31:
@@ -98,6 +104,19 @@ def _voxels(path: Path, head: bytes) -> _Voxels | None:
     voxels = _Voxels(order, kind, start, count, start + count * bits // 8)
     refuse_huge(path, voxels.bytes)
     return voxels
+
+
+def _refuse_types(path: Path, dims: tuple[int, ...], kind: int, bits: int) -> None:
+    """ITK's own buffers overflow where a fifth dimension makes vectors of the voxels."""
+    if kind in _OTHER_TYPES:
+        raise StudyError(
+            f"'{path}' has several values per voxel (colour, complex numbers or vectors). A cine MR has one grey value "
+            "per voxel; export it without colour."
+        )
+    if _BITS.get(kind) != bits:
+        raise StudyError(f"'{path}' has a damaged NIfTI header (type of the voxels). Export it again.")
+    if 1 <= dims[0] <= 7 and max(dims[5 : 1 + dims[0]], default=1) > 1:
+        raise StudyError(f"'{path}' has {dims[0]} dimensions; a cine is 3D (one frame) or 4D (frames).")
 
 
 def refuse_huge(path: Path, size: int) -> None:

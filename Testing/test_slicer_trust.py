@@ -1,4 +1,4 @@
-"""The module where things go wrong: processes die, scenes close, nodes and weights go, disks fill, others are faster."""
+"""The module where things go wrong: processes die, scenes close, nodes and weights go, disks fill, two are at work."""
 
 from __future__ import annotations
 
@@ -52,18 +52,17 @@ def add_cine(module, phantom, name: str = "cine"):
 class Process:
     """A child process that says what it is told to, and works until it is stopped."""
 
-    said: list = []
     pid = exitCode = errorMessage = None
 
     def __init__(self, command, **_) -> None:
-        self.running = False
+        self.running, self.said = False, []
         self.command = command
 
     def start(self) -> None:
         self.running = True
 
     def poll(self) -> list:
-        said, type(self).said = type(self).said, []
+        said, self.said = self.said, []
         return said
 
     def stop(self) -> None:
@@ -75,7 +74,6 @@ def process(monkeypatch) -> type[Process]:
     from CardiacSegSlicer import jobs
 
     monkeypatch.setattr(jobs, "ChildProcess", Process)
-    Process.said = []
     return Process
 
 
@@ -104,11 +102,13 @@ def test_a_worker_that_dies_is_said_and_leaves_the_scene_as_it_was(host, module,
 
 
 @pytest.mark.parametrize("at", ("Starting", *STAGES))
-def test_a_scene_that_closes_at_any_stage_stops_the_run_and_nothing_is_left(host, module, phantom, process, temporary, at):
+def test_a_scene_that_closes_at_any_stage_stops_the_run_and_nothing_is_left(
+    host, module, phantom, process, temporary, at
+):
     add_cine(module, phantom)
     click(module.ui.segmentButton)
     job = module.segmentPanel.job
-    process.said = [stage(name) for name in STAGES[: STAGES.index(at) + 1 if at in STAGES else 0]]
+    job._process.said = [stage(name) for name in STAGES[: STAGES.index(at) + 1 if at in STAGES else 0]]
     host.process(150)
     assert job.running and job.progress[0] == at and any(temporary.iterdir())
     host.closeScene()
@@ -121,15 +121,13 @@ def test_a_scene_that_closes_while_results_are_taken_over_gets_none_of_them(host
     add_cine(module, phantom)
     click(module.ui.segmentButton)
     job = module.segmentPanel.job
-    told = job.onProgress
 
-    def close(name: str, *counts: int) -> None:
-        told(name, *counts)
+    def close(name: str, *_: int) -> None:
         if name == "Taking over the results":
             host.closeScene()
 
     job.onProgress = close
-    process.said = [{"result": {"function": {}, "files": [], "device": "cpu"}}]
+    job._process.said = [{"result": {"function": {}, "files": [], "device": "cpu"}}]
     job._process.running = False
     host.process(200)
     assert not module.segmentPanel.running and module.reading is None
@@ -232,6 +230,17 @@ def test_settings_of_another_version_do_no_harm(host, module, phantom, parameter
     host.check()
     assert module.parameters.cine is cine and module.reading.hasResult and module.ui.resultsTable.rowCount > 0
     host.dialogs.reset()
+
+
+@pytest.mark.parametrize("value", ["many", "1e99", "nan"])
+def test_numbers_of_another_version_that_are_none_are_forgotten(module, value):
+    from CardiacSegSlicer.parameters import CardiacSegParameterNode, CardiacSegReadingNode, withoutUnreadable
+
+    node = slicer.vtkMRMLScriptedModuleNode()
+    for name in ("trainFolds", "trainEpochs", "edFrame", "esFrame"):
+        node.SetParameter(name, value)
+    parameters, reading = CardiacSegParameterNode(withoutUnreadable(node)), CardiacSegReadingNode(node)
+    assert (parameters.trainFolds, parameters.trainEpochs, reading.edFrame, reading.esFrame) == (0, 0, 0, 0)
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,9 @@ def main() -> int:
         started = time.monotonic()
         done[name] = _quiet(step)
         write_json(args.state, done)
-        print(f"{name}: {'failed' if done[name]['failed'] else 'holds'}, {time.monotonic() - started:.0f} s", flush=True)
+        print(
+            f"{name}: {'failed' if done[name]['failed'] else 'holds'}, {time.monotonic() - started:.0f} s", flush=True
+        )
     print(text(done))
     failed = any(result["failed"] for result in done.values() if isinstance(result, dict))
     if not failed:

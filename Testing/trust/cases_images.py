@@ -31,6 +31,10 @@ DIM, DATATYPE, BITPIX, PIXDIM, VOX_OFFSET, SLOPE, UNITS, QFORM, SFORM, SROW = (
 )
 
 
+#: Neither quaternion nor matrix: the spacing alone.
+_NO_FORMS = (QFORM, "2h", (0, 0))
+
+
 def nifti(folder: Path, **fields: tuple[int, str, tuple]) -> list[Path]:
     """The phantom as an uncompressed NIfTI with some header fields overwritten: ``name=(offset, format, values)``."""
     path = folder / "cine.nii"
@@ -228,15 +232,17 @@ CASES: list[Case] = [
     Case("one slice", lambda f: image(f, study().image[:, 2:3]), warned="only one slice"),
     Case("200 slices", lambda f: image(f, np.repeat(study().image[:1], 40, axis=1), (2.5, 2.5, 8.0, 1.0)),
          warned="stack is 1600 mm long", quick=True),
-    Case("1 x 1 pixel", lambda f: image(f, study().image[:, :, 40:41, 40:41]), warned="not found|constant|few|different values|could not",
+    Case("1 x 1 pixel", lambda f: image(f, study().image[:, :, 40:41, 40:41]), warned="constant|different values",
          quick=True),
     Case("4096 x 4096 pixels", _large_plane, warned="only one slice", quick=True),
     Case("two dimensions", lambda f: image(f, study().image[0, 2]), refused="2 dimensions|dimension"),
     Case("five dimensions", lambda f: nifti(f, dim=(DIM, "8h", (5, 88, 96, 5, 1, 2, 1, 1))),
          refused="dimension|values per voxel"),
     Case("vectors of a fifth dimension with a slope",  # overflows a buffer in ITK
-         lambda f: nifti(f, d=(DIM, "8h", (5, 8, 5, 2, 1, 8, 1, 1)), s=(SLOPE, "f", (1.0078,))), refused="5 dimensions"),
-    Case("bits that are not those of the type", lambda f: nifti(f, b=(BITPIX, "h", (8,))), refused="type of the voxels"),
+         lambda f: nifti(f, d=(DIM, "8h", (5, 8, 5, 2, 1, 8, 1, 1)), s=(SLOPE, "f", (1.0078,))),
+         refused="5 dimensions"),
+    Case("bits that are not those of the type", lambda f: nifti(f, b=(BITPIX, "h", (8,))),
+         refused="type of the voxels"),
     Case("nine dimensions", lambda f: nifti(f, dim=(DIM, "h", (9,))), refused="damaged NIfTI header"),
     Case("slices stored as frames", _slices_as_frames, warned="one slice"),
     Case("RGB", lambda f: image(f, np.stack([study().image[0].astype(np.uint8)] * 3, -1), vector=True),
@@ -244,15 +250,15 @@ CASES: list[Case] = [
     Case("RGB in a NRRD", lambda f: image(f, np.stack([study().image[0].astype(np.uint8)] * 3, -1),
                                           name="cine.nrrd", vector=True), refused="values per voxel|5 dimensions"),
     Case("negative spacing", lambda f: nifti(f, pixdim=(PIXDIM + 4, "3f", (-2.5, -2.5, -18.0))), same=True),
-    Case("zero spacing", lambda f: nifti(f, pixdim=(PIXDIM + 4, "3f", (0.0, 0.0, 0.0)), q=(QFORM, "2h", (0, 0))),
+    Case("zero spacing", lambda f: nifti(f, pixdim=(PIXDIM + 4, "3f", (0.0, 0.0, 0.0)), q=_NO_FORMS),
          warned="spacing|smaller than"),
-    Case("spacing that is no number", lambda f: nifti(f, p=(PIXDIM + 4, "f", (np.nan,)), q=(QFORM, "2h", (0, 0))),
+    Case("spacing that is no number", lambda f: nifti(f, p=(PIXDIM + 4, "f", (np.nan,)), q=_NO_FORMS),
          refused="spacing|cannot be read|damaged"),
-    Case("spacing of a metre", lambda f: nifti(f, pixdim=(PIXDIM + 4, "2f", (1000.0, 1000.0)), q=(QFORM, "2h", (0, 0))),
+    Case("spacing of a metre", lambda f: nifti(f, pixdim=(PIXDIM + 4, "2f", (1000.0, 1000.0)), q=_NO_FORMS),
          refused="wrong", library=False),
-    Case("spacing of a micrometre", lambda f: nifti(f, p=(PIXDIM + 4, "3f", (1e-3, 1e-3, 1e-3)), q=(QFORM, "2h", (0, 0))),
+    Case("spacing of a micrometre", lambda f: nifti(f, p=(PIXDIM + 4, "3f", (1e-3, 1e-3, 1e-3)), q=_NO_FORMS),
          warned="spacing"),
-    Case("metres as unit", lambda f: nifti(f, pixdim=(PIXDIM + 4, "3f", (0.0025, 0.0025, 0.018)), q=(QFORM, "2h", (0, 0)),
+    Case("metres as unit", lambda f: nifti(f, pixdim=(PIXDIM + 4, "3f", (0.0025, 0.0025, 0.018)), q=_NO_FORMS,
                                            units=(UNITS, "b", (1,))), same=True),
     Case("sheared axes", _sheared, refused="right angles|cannot be read|orthonormal"),
     Case("reversed axes", _reversed_axes, same=True),
@@ -290,9 +296,11 @@ CASES: list[Case] = [
          refused="cannot be read|right angles"),
     Case("NRRD with a secret in its header", _nrrd(_SIMPLE + "encoding: raw\nspace directions: SECRETWORD", _BLOCK),
          refused="cannot be read"),
-    Case("a pair on different grids", lambda f: _pair(f, study().image[1], (2.4, 2.5, 18.0)), refused="different grids"),
+    Case("a pair on different grids", lambda f: _pair(f, study().image[1], (2.4, 2.5, 18.0)),
+         refused="different grids"),
     Case("a pair of different sizes", lambda f: _pair(f, study().image[1][:, :50]), refused="different grids"),
-    Case("a pair with a cine", lambda f: [*image(f, study().image[0], name="ed.nii.gz"), plain(f)], refused="one frame"),
+    Case("a pair with a cine", lambda f: [*image(f, study().image[0], name="ed.nii.gz"), plain(f)],
+         refused="one frame"),
     Case("three files", lambda f: [plain(f), plain(f, "b.nii.gz"), plain(f, "c.nii.gz")], refused="one study",
          library=False),
     Case("a frame that is not there", lambda f: [plain(f)], refused="no frame 9", options=("--ed", "9"), library=False),

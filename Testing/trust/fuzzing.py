@@ -25,7 +25,16 @@ import numpy as np
 
 from CardiacSegLib.errors import CardiacSegError
 
-_NUMBERS = (b"\x00", b"\xff", b"\x7f\xff", b"\x00\x00\x80\x7f", b"\xff\xff\xff\xff", b"\x00\x00\xc0\x7f", b"-1", b"9" * 30)
+_NUMBERS = (
+    b"\x00",
+    b"\xff",
+    b"\x7f\xff",
+    b"\x00\x00\x80\x7f",
+    b"\xff\xff\xff\xff",
+    b"\x00\x00\xc0\x7f",
+    b"-1",
+    b"9" * 30,
+)
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,9 @@ def _image(suffix: str) -> Target:
         for kind, shape in ((np.int16, (2, 5, 8, 8)), (np.float32, (5, 8, 8)), (np.uint8, (5, 8, 8))):
             image = sitk.GetImageFromArray(np.arange(np.prod(shape)).reshape(shape).astype(kind))
             image.SetSpacing((1.5, 1.5, 8.0, 0.05)[: len(shape)])
-            sitk.WriteImage(image, str(folder / ("seed" + suffix)), useCompression=suffix == ".nrrd" and kind is np.uint8)
+            sitk.WriteImage(
+                image, str(folder / ("seed" + suffix)), useCompression=suffix == ".nrrd" and kind is np.uint8
+            )
             made.append((folder / ("seed" + suffix)).read_bytes())
         return [gzip.compress(m, 1) for m in made] if suffix == ".nii.gz" else made
 
@@ -193,7 +204,7 @@ def guided(name: str, seconds: int) -> None:
         del sys.modules[module]
     with atheris.instrument_imports(include=["CardiacSegLib"]):
         import CardiacSegLib.models
-        import CardiacSegLib.readers  # noqa: F401
+        import CardiacSegLib.readers
         import CardiacSegLib.readers.acdc
         import CardiacSegLib.readers.dicom
         import CardiacSegLib.readers.images  # noqa: F401
@@ -201,7 +212,13 @@ def guided(name: str, seconds: int) -> None:
     def test(content: bytes) -> None:
         one(target, content, place)
 
-    options = [f"-max_total_time={seconds}", "-print_final_stats=1", "-rss_limit_mb=6000", "-timeout=60", "-max_len=20000"]
+    options = [
+        f"-max_total_time={seconds}",
+        "-print_final_stats=1",
+        "-rss_limit_mb=6000",
+        "-timeout=60",
+        "-max_len=20000",
+    ]
     atheris.Setup([sys.argv[0], *options, f"-artifact_prefix={place}/found-", str(place / "corpus")], test)
     atheris.Fuzz()
 

@@ -96,8 +96,7 @@ def _voxels(path: Path, head: bytes) -> _Voxels:
     kind, bits = struct.unpack_from(order + "2h", head, 70)
     (offset,) = struct.unpack_from(order + "f", head, 108)
     _refuse_types(path, dims, kind, bits)
-    if not all(map(math.isfinite, struct.unpack_from(order + "3f", head, 80))):
-        raise StudyError(f"'{path}' has a voxel spacing that is no number. Export it again.")
+    _refuse_places(path, head, order)
     if not 1 <= dims[0] <= 7 or min(dims[1 : 1 + dims[0]]) < 1 or bits < 1 or not 0 <= offset < 2**31:
         raise StudyError(f"'{path}' has a damaged NIfTI header (size, type or start of the voxels). Export it again.")
     start, count = int(offset), math.prod(dims[1 : 1 + dims[0]])
@@ -116,7 +115,19 @@ def _refuse_types(path: Path, dims: tuple[int, ...], kind: int, bits: int) -> No
     if _BITS.get(kind) != bits:
         raise StudyError(f"'{path}' has a damaged NIfTI header (type of the voxels). Export it again.")
     if 1 <= dims[0] <= 7 and max(dims[5 : 1 + dims[0]], default=1) > 1:
-        raise StudyError(f"'{path}' has {dims[0]} dimensions; a cine is 3D (one frame) or 4D (frames).")
+        raise StudyError(f"'{path}' has {dims[0]} dimensions, as colour and vectors have; a cine is 3D or 4D.")
+
+
+def _refuse_places(path: Path, head: bytes, order: str) -> None:
+    """ITK looks for ever for the axes of a matrix that holds no numbers."""
+    spacing, forms = struct.unpack_from(order + "3f", head, 80), struct.unpack_from(order + "2h", head, 252)
+    if not all(s == 0 or 1e-6 < abs(s) < 1e6 for s in spacing):
+        raise StudyError(f"'{path}' has a voxel spacing that is no number, or none of an image. Export it again.")
+    quaternion, offset = struct.unpack_from(order + "3f", head, 256), struct.unpack_from(order + "3f", head, 268)
+    rows = struct.unpack_from(order + "12f", head, 280)
+    sound = forms[0] <= 0 or (all(abs(q) <= 1.1 for q in quaternion) and all(abs(o) < 1e6 for o in offset))
+    if not sound or (forms[1] > 0 and not all(abs(r) < 1e6 for r in rows)):
+        raise StudyError(f"'{path}' has a place or axes that are no numbers, or none of an image. Export it again.")
 
 
 def refuse_huge(path: Path, size: int) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
-import importlib
+import importlib.util
 import json
 import os
+import re
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -24,7 +26,6 @@ from trust.kills import WORKS, survive
 ROOT = Path(__file__).resolve().parents[2]
 KILLS = 50
 FUZZING_S = 150
-STUDIES = 300
 
 
 def inputs() -> dict[str, Any]:
@@ -71,17 +72,17 @@ def fuzzing(name: str, seconds: int) -> Callable[[], dict[str, Any]]:
     return run
 
 
-def studies() -> dict[str, Any]:
-    """Many studies on several workers: ``trust.many_studies.run(studies, folder)`` gives its figures."""
-    try:
-        many = importlib.import_module("trust.many_studies")
-    except ModuleNotFoundError:
-        return {"studies": 0, "failed": []}
-    with folder_for_all() as folder:
-        try:
-            return {"failed": [], **many.run(STUDIES, folder)}
-        except (Broken, AssertionError) as error:
-            return {"studies": 0, "failed": [str(error)]}
+def program(name: str) -> Callable[[], dict[str, Any]]:
+    """A module of this package that is a program of its own, in its long form; its lines are its figures."""
+
+    def run() -> dict[str, Any]:
+        command = [sys.executable, "-m", f"trust.{name}", "--long"]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+        studies = [int(n) for n in re.findall(r"([0-9]+) of [0-9]+ done exactly once", done.stdout)]
+        failed = [] if done.returncode == 0 else [(done.stdout + done.stderr)[-1000:]]
+        return {"studies": sum(studies), "said": done.stdout.splitlines(), "failed": failed}
+
+    return run
 
 
 def steps(seconds: int) -> dict[str, Callable[[], dict[str, Any]]]:
@@ -89,7 +90,8 @@ def steps(seconds: int) -> dict[str, Callable[[], dict[str, Any]]]:
     listed: dict[str, Callable[[], dict[str, Any]]] = {"inputs": inputs}
     listed.update({f"kill {work.name}": kills(number) for number, work in enumerate(WORKS)})
     listed.update({f"fuzz {name}": fuzzing(name, seconds) for name in TARGETS})
-    return {**listed, "studies": studies}
+    programs = [name for name in ("many_studies", "same_answer") if importlib.util.find_spec(f"trust.{name}")]
+    return {**listed, **{name.replace("_", " "): program(name) for name in programs}}
 
 
 def _quiet(step: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -118,6 +120,7 @@ def text(done: dict[str, Any]) -> str:
         f"kills survived: {total['kills']}",
         f"studies run: {total['studies']}",
     ]
+    lines += [line for result in results for line in result.get("said", ())]
     failed = [f"FAILED {name}: {why}" for name, r in done.items() if isinstance(r, dict) for why in r["failed"]]
     return "\n".join([*lines, *failed, f"{len(failed)} failed"])
 

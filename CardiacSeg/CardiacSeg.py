@@ -23,6 +23,7 @@ if importlib.util.find_spec("CardiacSegLib") is None:
     sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from CardiacSegLib import DISCLAIMER
+from CardiacSegLib.errors import CardiacSegError
 from CardiacSegSlicer import terminology, views
 from CardiacSegSlicer.input import browserOfProxy
 from CardiacSegSlicer.logic import CardiacSegLogic
@@ -73,8 +74,10 @@ class CardiacSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = None
         self.parameters = None
         self.reading = None
+        self.masks, self.masksProblem = None, ""
         self.panels = []
         self._guiTag = None
+        self._chosen = (None, None)
 
     def setup(self):
         ScriptedLoadableModuleWidget.setup(self)
@@ -95,6 +98,7 @@ class CardiacSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ]  # fmt: skip
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartImportEvent, self.onSceneStartImport)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeRemovedEvent, self.onNodeRemoved)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeAddedEvent, self.onNodeAdded)
@@ -138,7 +142,18 @@ class CardiacSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.correctPanel.enter()
             self.initializeParameterNode()
 
+    def onSceneStartImport(self, caller, event):
+        parameters = self.parameters
+        self._chosen = (None, None) if parameters is None else (parameters.cine, parameters.esVolume)
+
     def onSceneEndImport(self, caller, event):
+        """The scene that was added has brought its own choice; where that is none, what was chosen stays so."""
+        cine, esVolume = self._chosen
+        self._chosen = (None, None)
+        parameters = self.logic.getParameterNode()
+        if parameters.cine is None and cine is not None and cine.GetScene() is not None:
+            with slicer.util.NodeModify(parameters.parameterNode):
+                parameters.cine, parameters.esVolume = cine, esVolume
         if self.parent.isEntered:
             self.setParameterNode(None)
             self.initializeParameterNode()
@@ -175,6 +190,7 @@ class CardiacSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onParametersModified(self, caller=None, event=None):
         self._choose()
+        self.trainPanel.showStart()
 
     def _choose(self, always=False):
         """Follow the cine that is chosen."""
@@ -200,6 +216,7 @@ class CardiacSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.correctPanel.release()
         self._leave(reading)
         self.reading = reading
+        self._readMasks()
         if self.parameters is None:
             for panel in (self.correctPanel, self.resultsPanel):
                 panel.showReading(None)
@@ -244,8 +261,18 @@ class CardiacSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def resultsChanged(self):
         """Masks, phases or patient facts have changed: the figures follow."""
+        self._readMasks()
         self.resultsPanel.refresh()
         self.correctPanel.showCorrected()
+
+    def _readMasks(self):
+        """Read the masks once for all panels; why that cannot be is what the results then say."""
+        self.masks, self.masksProblem = None, ""
+        if self.reading is not None and self.reading.hasResult:
+            try:
+                self.masks = self.reading.masks()
+            except CardiacSegError as error:  # the cine was changed so that nothing can be measured
+                self.masksProblem = str(error)
 
     def _observe(self, reading):
         """Observe masks and volumes of one reading, of none other."""

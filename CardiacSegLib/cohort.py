@@ -12,7 +12,10 @@ from CardiacSegLib.anonymous import numbered, without_names
 from CardiacSegLib.errors import CardiacSegError
 from CardiacSegLib.files import settle
 from CardiacSegLib.readers.find import FoundStudy, find_studies
+from CardiacSegLib.report.figure_tables import studies_csv
+from CardiacSegLib.report.outputs import FIGURES_FILE
 from CardiacSegLib.workflow import FUNCTION_FILE, ResultsExist, SegmentOptions, segment_path
+from CardiacSegLib.writers import write_text
 
 if TYPE_CHECKING:
     from CardiacSegLib.inference import Segmenter
@@ -20,7 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one study: ``"done"``, ``"skipped"`` (done before) or ``"failed"``; its figures or the reason."""
+    """What became of one study: ``"done"``, ``"skipped"`` (done before) or ``"failed"``; its figures or the reason.
+
+    In a table of a run that was stopped also ``"not reached"``.
+    """
 
     name: str
     status: str
@@ -41,6 +47,8 @@ def run_batch(
     on_study: Callable[[int, int, Outcome | None, FoundStudy], None] | None = None,
 ) -> list[Outcome]:
     """Segment every study below ``root`` into its own folder below ``output``; done ones are skipped.
+
+    However it ends, ``figures.csv`` in ``output`` is written anew: a row for each study, those done before included.
 
     Args:
         root: see :func:`CardiacSegLib.readers.find.find_studies`.
@@ -65,18 +73,38 @@ def run_batch(
                 raise _NoSegmenter from error
         return made[0]
 
-    outcomes = []
-    for number, found in enumerate(studies, 1):
-        if on_study:
-            on_study(number, len(studies), None, found)
-        try:
-            outcome = _one(found, output, once, options)
-        except _NoSegmenter as error:  # no study's fault: every other would fail alike
-            raise error.__cause__ or error from None
-        outcomes.append(outcome)
-        if on_study:
-            on_study(number, len(studies), outcome, found)
+    outcomes: list[Outcome] = []
+    try:
+        for number, found in enumerate(studies, 1):
+            if on_study:
+                on_study(number, len(studies), None, found)
+            try:
+                outcome = _one(found, output, once, options)
+            except _NoSegmenter as error:  # no study's fault: every other would fail alike
+                raise error.__cause__ or error from None
+            outcomes.append(outcome)
+            if on_study:
+                on_study(number, len(studies), outcome, found)
+    finally:
+        if outcomes:
+            write_studies_table(output, [*outcomes, *(_not_reached(f, output) for f in studies[len(outcomes) :])])
     return outcomes
+
+
+def _not_reached(found: FoundStudy, output: Path) -> Outcome:
+    """A study of a run that was stopped before it: done in an earlier run, or not yet."""
+    try:
+        function = json.loads((output / found.results / FUNCTION_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return Outcome(str(found.results), "not reached")
+    return Outcome(str(found.results), "skipped", function)
+
+
+def write_studies_table(output: Path, outcomes: Sequence[Outcome]) -> Path:
+    """Write ``figures.csv`` of many studies: a row each, whatever became of it; returns the path."""
+    path = output / FIGURES_FILE
+    write_text(path, studies_csv([(o.name, o.status, o.function, o.reason) for o in outcomes]))
+    return path
 
 
 def _one(found: FoundStudy, output: Path, segmenter: Callable[[], Segmenter], options: SegmentOptions) -> Outcome:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import warnings as python_warnings
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +19,12 @@ from CardiacSegLib.models import TrainedModel, load_model
 from CardiacSegLib.networks.config import NetworkConfig
 from CardiacSegLib.networks.unet import ConvBlock, UNet
 from CardiacSegLib.postprocessing import labels_from_probabilities
-from CardiacSegLib.preprocessing import PreparedFrame, PreprocessingConfig, prepare
+from CardiacSegLib.preprocessing import NetworkGrid, PreprocessingConfig, in_frame, make_grid, normalise
+from CardiacSegLib.region import HeartFinder, Region, touches_edge
 from CardiacSegLib.study import CineStudy, LabelMap
+
+#: Pixels that go through a 2D network at once on a CPU: its activations should stay in the caches.
+_CPU_PIXELS = 80_000
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -99,18 +102,27 @@ def network_inputs(volume: Tensor, config: NetworkConfig) -> Tensor:
 
 @torch.inference_mode()
 def predict_volume(
-    network: UNet, volume: Tensor, device: torch.device, mixed_precision: bool = False, batch: int | None = None
+    network: UNet,
+    volume: Tensor,
+    device: torch.device,
+    mixed_precision: bool = False,
+    batch: int | None = None,
+    slices: Sequence[int] | None = None,
 ) -> Tensor:
     """Class probabilities ``(class, z, y, x)`` in float32, on ``device``, of a prepared volume ``(z, y, x)``.
 
     ``batch`` slices go through a 2D network at once; by default as many as the device's caches (CPU) or memory like.
-    ``mixed_precision`` runs a float32 network in bfloat16 where that is safe; a network
-    from :func:`compiled_for` needs no such help.
+    ``slices`` are the ones that a 2D network predicts, all if left out. ``mixed_precision`` runs a float32 network in
+    bfloat16 where that is safe; a network from :func:`compiled_for` needs no such help.
     """
     config = network.config
     inputs = network_inputs(volume.to(device), config)
+    if slices is not None:
+        inputs = inputs[list(slices)]
     parts = []
-    for part in inputs.split(batch or (2 if device.type == "cpu" else 64)):
+    if batch is None:
+        batch = max(2, _CPU_PIXELS // inputs[0, 0].numel()) if device.type == "cpu" else 64
+    for part in inputs.split(batch):
         with torch.autocast(device.type, torch.bfloat16, enabled=mixed_precision):
             logits = network(part.contiguous(memory_format=memory_format(config)))
         parts.append(torch.softmax(logits.float(), dim=1))
@@ -176,6 +188,7 @@ class Segmenter:
         first = self.models[0].preset.largest_component
         self.largest_component = first if largest_component is None else largest_component
         self._notes: list[str] = []
+        self._finder: HeartFinder | None = None
         try:
             self._networks = self._compile(self.device)
         except RuntimeError as error:
@@ -187,6 +200,8 @@ class Segmenter:
         return "+".join(model.name for model in self.models)
 
     def _compile(self, device: torch.device) -> list[UNet]:
+        if any(model.preset.preprocessing.region for model in self.models):
+            self._finder = HeartFinder(device)
         return [compiled_for(model.build(), device, self.reduced_precision) for model in self.models]
 
     def segment(
@@ -212,34 +227,71 @@ class Segmenter:
         for done, index in enumerate(wanted):
             if should_stop and should_stop():
                 break
-            probabilities = self._frame_probabilities(study.frame(index), study.spacing)
-            labels = labels_from_probabilities(probabilities, self.largest_component)
+            probabilities, window = self._frame_probabilities(study.frame(index), study.spacing)
+            labels = np.zeros(study.geometry.shape, np.uint8)
+            labels[window] = labels_from_probabilities(probabilities, self.largest_component)
             result.labels[index] = LabelMap(labels, study.geometry)
             if keep_probabilities:
-                result.probabilities[index] = probabilities
+                result.probabilities[index] = in_frame(probabilities, window, study.geometry.shape)
             if on_progress:
                 on_progress(done + 1, len(wanted))
         # Only now: a full GPU may have changed both on the way.
         result.device, result.warnings = self.device.type, list(self._notes)
         return result
 
-    def _frame_probabilities(self, frame: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
-        """Mean probabilities of all models ``(class, z, y, x)`` on the frame's grid."""
-        prepared: dict[PreprocessingConfig, PreparedFrame] = {}
-        means: dict[PreprocessingConfig, Tensor] = {}
-        shares = Counter(model.preset.preprocessing for model in self.models)
+    def _frame_probabilities(
+        self, frame: np.ndarray, spacing: tuple[float, float, float]
+    ) -> tuple[np.ndarray, tuple[slice, ...]]:
+        """Mean probabilities of all models ``(class, z, y, x)`` in a window of the frame's grid, and the window.
+
+        Outside of the window all is background.
+        """
+        numbers: dict[PreprocessingConfig, list[int]] = {}
         for number, model in enumerate(self.models):
-            config = model.preset.preprocessing
-            if config not in prepared:
-                prepared[config] = prepare(frame, spacing, config)
-            volume = torch.from_numpy(prepared[config].volume)
-            found = self._predict(number, volume).cpu() / shares[config]
-            means[config] = means[config] + found if config in means else found
-        native = [
-            prepared[config].grid.probabilities_to_native(mean.numpy()) * (shares[config] / len(self.models))
-            for config, mean in means.items()
-        ]
-        return native[0] if len(native) == 1 else np.sum(native, axis=0)
+            numbers.setdefault(model.preset.preprocessing, []).append(number)
+        found = [self._mean_of_alike(frame, spacing, config, chosen) for config, chosen in numbers.items()]
+        if len(found) == 1:
+            return found[0]
+        whole = np.zeros((len(found[0][0]), *frame.shape), np.float32)
+        for (probabilities, window), chosen in zip(found, numbers.values()):
+            whole += in_frame(probabilities, window, frame.shape) * np.float32(len(chosen) / len(self.models))
+        return whole, (slice(None),) * 3
+
+    def _mean_of_alike(
+        self,
+        frame: np.ndarray,
+        spacing: tuple[float, float, float],
+        config: PreprocessingConfig,
+        numbers: Sequence[int],
+    ) -> tuple[np.ndarray, tuple[slice, ...]]:
+        """As :meth:`_frame_probabilities`, of models that share their preprocessing: in the heart's region, if any."""
+        values = normalise(frame, config)
+        grid = make_grid((frame.shape[0], frame.shape[1], frame.shape[2]), spacing, config)
+        region = self._find_heart(values, spacing, grid) if config.region else None
+        if region is not None:
+            part = grid.part(*region)
+            mean = self._mean(values, part, numbers)
+            if self._is_whole_heart(mean, region, grid):
+                return part.probabilities_in_window(mean), part.window
+        return grid.probabilities_to_native(self._mean(values, grid, numbers)), (slice(None),) * 3
+
+    def _find_heart(self, values: np.ndarray, spacing: tuple[float, float, float], grid: NetworkGrid) -> Region | None:
+        assert self._finder is not None
+        try:
+            return self._finder.find(values, spacing, grid)
+        except RuntimeError as error:
+            self._fall_back(error)
+        return self._finder.find(values, spacing, grid)
+
+    def _mean(self, values: np.ndarray, grid: NetworkGrid, numbers: Sequence[int]) -> np.ndarray:
+        """Mean probabilities ``(class, z, y, x)`` of some models on a grid."""
+        volume = torch.from_numpy(np.clip(grid.image_to_network(values), 0.0, 1.0))
+        total = sum(self._predict(number, volume).cpu().numpy() for number in numbers)
+        return cast(np.ndarray, total) / np.float32(len(numbers))
+
+    def _is_whole_heart(self, mean: np.ndarray, region: Region, grid: NetworkGrid) -> bool:
+        labels = labels_from_probabilities(mean, self.largest_component)
+        return bool(labels.any()) and not touches_edge(labels, region, grid)
 
     def _predict(self, number: int, volume: Tensor) -> Tensor:
         predict = predict_with_flips if self.flips else predict_volume

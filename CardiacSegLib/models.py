@@ -23,6 +23,8 @@ FORMAT_VERSION = 1
 SUFFIX = ".pt"
 #: The largest preset has 10 million.
 _MOST_WEIGHTS = 300_000_000
+#: The network that finds the heart: no model to choose, so its file has another ending.
+FINDER = "heart.finder"
 #: A folder of the user's own models, searched first.
 MODELS_VARIABLE = "CARDIACSEG_MODELS"
 
@@ -114,6 +116,18 @@ def save_model(path: Path, model: TrainedModel) -> None:
     }
     content = {"header": json.dumps(header), "weights": halves}
     moved_into_place(path, lambda aside: torch.save(content, aside))
+
+
+def find_finder() -> Path:
+    """The file of the network that finds the heart.
+
+    Raises:
+        ModelError: it did not come with this installation.
+    """
+    for folder in model_folders():
+        if (folder / FINDER).is_file():
+            return folder / FINDER
+    raise ModelError(f"'{FINDER}' is missing: this installation of CardiacSeg is incomplete. Install it again.")
 
 
 def load_model(name_or_path: str | Path) -> TrainedModel:

@@ -8,7 +8,7 @@ Probabilities walk back, never labels: contours stay smooth.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -33,6 +33,7 @@ class PreprocessingConfig:
         train_size: pixels of the square training field.
         train_slices: slices of a training volume (3D), ``None`` for 2D.
         min_size: smallest in-plane field at test time; it grows until nothing of the image is cut away.
+        region: at test time the field is what :mod:`CardiacSegLib.region` finds around the heart, where it is sure.
     """
 
     pixel_mm: float = 1.5
@@ -42,6 +43,7 @@ class PreprocessingConfig:
     train_size: int = 256
     train_slices: int | None = None
     min_size: int = 256
+    region: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,17 @@ class _Axis:
         """Which native samples lie in the network's field, ``(size,)`` boolean."""
         half = self.out_size * self.out_step / 2.0 + 1e-6
         return np.abs(np.arange(self.size) - self.centre) * self.step <= half
+
+    @property
+    def window(self) -> slice:
+        """The native samples that lie in the network's field; at least one."""
+        inside = np.flatnonzero(self.covered)
+        return slice(int(inside[0]), int(inside[-1]) + 1) if inside.size else slice(0, 1)
+
+    def part(self, start: int, stop: int) -> _Axis:
+        """The same axis with the network's samples ``start`` to ``stop`` alone."""
+        shift = ((start + stop - 1) - (self.out_size - 1)) / 2.0
+        return replace(self, out_size=stop - start, centre=self.centre + shift * self.out_step / self.step)
 
 
 def _interpolation(positions: np.ndarray, size: int, scale: float, cubic: bool) -> np.ndarray:
@@ -137,20 +150,46 @@ class NetworkGrid:
         """A native label volume ``(z, y, x)`` on the network's grid as uint8: the class that covers most of a voxel."""
         return self._map(_one_hot(labels, classes), forward=True).argmax(axis=0).astype(np.uint8)
 
+    def part(self, rows: slice, columns: slice) -> NetworkGrid:
+        """The same grid with some of the network's rows and columns alone."""
+        z, y, x = self.axes
+        return NetworkGrid((z, y.part(rows.start, rows.stop), x.part(columns.start, columns.stop)))
+
+    @property
+    def window(self) -> tuple[slice, slice, slice]:
+        """The native voxels ``(z, y, x)`` that lie in the network's field."""
+        return slice(0, self.axes[0].size), self.axes[1].window, self.axes[2].window
+
     def probabilities_to_native(self, probabilities: np.ndarray) -> np.ndarray:
         """Probabilities ``(class, z, y, x)`` of the network's grid on the patient's, float32, class 0 the background.
 
         Voxels outside of the network's field are background.
         """
-        structures = self._map(probabilities[1:], forward=False)
+        return in_frame(self.probabilities_in_window(probabilities), self.window, self.native_shape)
+
+    def probabilities_in_window(self, probabilities: np.ndarray) -> np.ndarray:
+        """As :meth:`probabilities_to_native`, of the voxels in :attr:`window` alone."""
+        structures = self._map(probabilities[1:], forward=False, window=self.window)
         return np.concatenate([1.0 - structures.sum(axis=0, keepdims=True), structures])
 
-    def _map(self, channels: np.ndarray, forward: bool) -> np.ndarray:
+    def _map(
+        self, channels: np.ndarray, forward: bool, window: tuple[slice, slice, slice] = (slice(None),) * 3
+    ) -> np.ndarray:
         z, y, x = self.axes
-        in_z, in_y, in_x = (axis.forward() if forward else axis.backward() for axis in (z, y, x))
+        matrices = (axis.forward() if forward else axis.backward() for axis in (z, y, x))
+        in_z, in_y, in_x = (matrix[part] for matrix, part in zip(matrices, window))
         out = np.matmul(np.matmul(in_y, channels.astype(np.float32, copy=False)), in_x.T)
         unchanged = z.size == z.out_size and z.step == z.out_step
-        return np.stack([_along_z(z, None if unchanged else in_z, channel) for channel in out])
+        return out if unchanged else np.stack([_along_z(z, in_z, channel) for channel in out])
+
+
+def in_frame(probabilities: np.ndarray, window: tuple[slice, ...], shape: tuple[int, ...]) -> np.ndarray:
+    """Probabilities ``(class, z, y, x)`` of a window in their whole frame of ``shape``, background around it."""
+    whole = np.zeros((len(probabilities), *shape), np.float32)
+    whole[0] = 1.0
+    depth, rows, columns = window
+    whole[:, depth, rows, columns] = probabilities
+    return whole
 
 
 def _along_z(axis: _Axis, weights: np.ndarray | None, volume: np.ndarray) -> np.ndarray:

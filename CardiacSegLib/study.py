@@ -16,6 +16,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,6 +38,13 @@ class Label(enum.IntEnum):
 
 #: The structures that are measured, in the order in which every table lists them.
 STRUCTURES: tuple[Label, ...] = (Label.LV, Label.RV, Label.MYO)
+
+#: SNOMED CT code and meaning of each structure, as DICOM has them (CID 7192 for the ventricles).
+SNOMED: Mapping[Label, tuple[str, str]] = {
+    Label.LV: ("87878005", "Left ventricle"),
+    Label.RV: ("53085002", "Right ventricle"),
+    Label.MYO: ("74281007", "Myocardium"),
+}
 
 #: Label numbers of other conventions, by name.
 NUMBERINGS: Mapping[str, Mapping[Label, int]] = {
@@ -174,6 +182,7 @@ class CineStudy:
         source: path that was read, for messages.
         kind: ``"acdc"``, ``"image"``, ``"pair"``, ``"dicom"``, ``"phantom"`` or ``"array"``.
         warnings: every doubt and every repair made while reading, as sentences.
+        sources: DICOM file of each image, ``[t][z]``; kept in memory alone, shown and written nowhere.
     """
 
     image: np.ndarray
@@ -187,6 +196,7 @@ class CineStudy:
     source: str = ""
     kind: str = "array"
     warnings: tuple[str, ...] = ()
+    sources: tuple[tuple[Path, ...], ...] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.image.ndim != 4 or tuple(self.image.shape[1:]) != self.geometry.shape:
@@ -257,7 +267,9 @@ class LabelMap:
             raise StudyError(
                 f"A label map of shape {self.data.shape} does not fit a grid of shape {self.geometry.shape}."
             )
-        strange = sorted(set(np.unique(self.data).tolist()) - {int(label) for label in Label})
+        # Sorting them all is only for the message
+        strange = [] if self.data.dtype == np.uint8 and self.data.max() <= max(Label) else np.unique(self.data).tolist()
+        strange = sorted(set(strange) - {int(label) for label in Label})
         if strange:
             raise StudyError(f"A label map holds {strange[:5]}; it may hold only 0 to 3 (ACDC numbers).")
         object.__setattr__(self, "data", np.asarray(self.data, dtype=np.uint8))

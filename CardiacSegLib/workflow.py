@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,20 +11,28 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from CardiacSegLib import __version__
 from CardiacSegLib.anonymous import anonymous_name_in, anonymous_study, without_names
+from CardiacSegLib.dicom_seg import refuse_without_dicom, write_dicom_segs
 from CardiacSegLib.errors import CardiacSegError, StudyError
 from CardiacSegLib.files import all_or_none, settle
+from CardiacSegLib.function.body import body_surface_area, indexed
+from CardiacSegLib.function.quality import Finding
+from CardiacSegLib.function.volumes import json_number
 from CardiacSegLib.readers import read_study
 from CardiacSegLib.readers.acdc import whole_cycle_files
-from CardiacSegLib.readers.images import stem_of
-from CardiacSegLib.study import CineStudy, Label, LabelMap
-from CardiacSegLib.writers import write_json, write_label_map
+from CardiacSegLib.report.folder import FUNCTION_FILE, MASKS_KEY, mask_record
+from CardiacSegLib.report.outputs import identity_of, merged, write_outputs
+from CardiacSegLib.result_files import PICTURE_FILE, aligned, aligned_cine, as_dicom, label_files, old_results
+from CardiacSegLib.study import CineStudy, Label, LabelMap, Patient
+from CardiacSegLib.writers import write_cine, write_json, write_label_map
 
 if TYPE_CHECKING:
     from CardiacSegLib.inference import Segmenter
 
-FUNCTION_FILE, PICTURE_FILE = "function.json", "contours.png"
 #: Bytes of a study's name that its files can carry, beside frame number and ending.
 LONGEST_NAME = 200
+
+__all__ = ["FUNCTION_FILE", "Reading", "SegmentOptions", "label_files", "measure_labels", "segment_path"]
+
 ProgressCallback = Callable[[int, int], None]
 StageCallback = Callable[[str], None]
 
@@ -41,6 +48,15 @@ class SegmentOptions:
         picture: also write ``contours.png``.
         anonymous: ``study-001`` stands for the name of the input in files, figures and messages; or the name of the
             output folder where it is such a one, as in a batch.
+        report: also write ``report.html``.
+        identify: the report shows the study's name, and of DICOM the patient's name and number.
+        csv: also write ``figures.csv``.
+        dicom_seg: also write each label map as a DICOM Segmentation, which names the patient as its source does.
+        patient: facts by hand in place of those that the study states; ``None`` in it leaves these.
+        consistent: where all frames are segmented, replace what flickers by what lies between its neighbours.
+        bsa_formula: ``"du_bois"`` or ``"mosteller"``.
+        diagnosis: also say which groups of patients the heart is alike; research only.
+        correct_breathing: also write the cine and its label maps with the slices moved onto the heart's axis.
     """
 
     whole_cycle: bool = False
@@ -49,6 +65,15 @@ class SegmentOptions:
     overwrite: bool = False
     picture: bool = False
     anonymous: bool = False
+    report: bool = False
+    identify: bool = False
+    csv: bool = False
+    dicom_seg: bool = False
+    patient: Patient = field(default_factory=Patient)
+    consistent: bool = True
+    bsa_formula: str = "du_bois"
+    diagnosis: bool = False
+    correct_breathing: bool = False
 
 
 class ResultsExist(CardiacSegError):
@@ -57,12 +82,16 @@ class ResultsExist(CardiacSegError):
 
 @dataclass
 class Reading:
-    """A study, its label maps by frame index, and its figures as ``function.json`` holds them."""
+    """A study, its label maps by frame index, and its figures as ``function.json`` holds them.
+
+    ``aligned`` holds study and label maps with their slices moved onto the heart's axis, where that was asked for.
+    """
 
     study: CineStudy
     labels: Mapping[int, LabelMap]
     function: dict[str, Any]
     files: list[Path] = field(default_factory=list)
+    aligned: tuple[CineStudy, Mapping[int, LabelMap]] | None = None
 
 
 def segment_path(
@@ -85,8 +114,12 @@ def segment_path(
     """
     options = options or SegmentOptions()
     begin = on_stage or (lambda title: None)
+    if options.anonymous and (options.identify or options.dicom_seg):
+        raise CardiacSegError("An anonymous study cannot be identified: DICOM Segmentations name the patient too.")
     begin("Reading the study")
     study, pair = _read_named(path, es_path, options, output)
+    if options.dicom_seg:
+        refuse_without_dicom(study)
     settle(output)
     _refuse_old(output, study, pair, options)
     begin("Loading the network")
@@ -130,7 +163,7 @@ def _with_short_name(study: CineStudy) -> CineStudy:
 
 def _refuse_old(output: Path, study: CineStudy, pair: tuple[Path, Path] | None, options: SegmentOptions) -> list[Path]:
     """Results that are to be replaced."""
-    old = _old_results(output, study, pair)
+    old = old_results(output, study, pair)
     if old and not options.overwrite:
         raise ResultsExist(
             f"'{output}' already holds results of this study ({old[0].name}). Give another folder, or --overwrite to "
@@ -152,40 +185,150 @@ def segment_study(
     if on_progress:
         on_progress(0, len(wanted))
     segmentation = segmenter.segment(study, wanted, on_progress=on_progress)
+    labels: Mapping[int, LabelMap] = segmentation.labels
     notes = list(segmentation.warnings)
+    found: list[Finding] = []
+    if options.consistent:
+        labels, found = _consistent(study, labels)
     if not known and study.frames > 1:
-        study, note = _with_found_phases(study, segmentation.labels)
+        study, note = _with_found_phases(study, labels)
         notes += [note] if note else []
-    labels = segmentation.labels
     phases = sorted({i for i in (study.ed, study.es) if i is not None})
     if phases and not options.whole_cycle:  # without a phase every frame is kept: somebody has to look
         labels = {i: labels[i] for i in phases}
-    function = measure_labels(study, labels, model=segmenter.name, notes=notes)
-    return Reading(study, labels, function)
+        kept = {f"frame {study.frame_numbers[i]}" for i in phases}
+        found = [finding for finding in found if finding.phase in kept]
+    function = measure_labels(
+        study,
+        labels,
+        model=segmenter.name,
+        notes=notes,
+        found=found,
+        bsa_formula=options.bsa_formula,
+        diagnosis=options.diagnosis,
+    )
+    reading = Reading(study, labels, function)
+    if options.correct_breathing:
+        _align(reading)
+    return reading
+
+
+def _consistent(study: CineStudy, labels: Mapping[int, LabelMap]) -> tuple[Mapping[int, LabelMap], list[Finding]]:
+    """Label maps of a whole cycle without flicker, and what was changed."""
+    from CardiacSegLib.function.consistency import make_consistent
+    from CardiacSegLib.function.cycle import is_whole_cycle
+    from CardiacSegLib.function.quality import disagreement_findings
+
+    if not is_whole_cycle(study, labels):
+        return labels, []
+    repaired, disagreeing = make_consistent([labels[i] for i in range(study.frames)])
+    return dict(enumerate(repaired)), disagreement_findings(disagreeing, study.frame_numbers, repaired=True)
+
+
+def _align(reading: Reading) -> None:
+    """Move the slices of study and label maps onto the heart's axis; ``alignment`` says by how much."""
+    from CardiacSegLib.function.stack import align_slices, slice_shifts_mm
+
+    study, labels = reading.study, reading.labels
+    phases = [labels[i] for i in (study.ed, study.es) if i is not None and i in labels]
+    shifts = slice_shifts_mm(phases or list(labels.values()))
+    reading.aligned = align_slices(study, labels, shifts)
+    reading.function["alignment"] = {"shifts_mm": [[json_number(y), json_number(x)] for y, x in shifts.tolist()]}
 
 
 def measure_labels(
-    study: CineStudy, labels: Mapping[int, LabelMap], *, model: str | None, notes: Sequence[str] = ()
+    study: CineStudy,
+    labels: Mapping[int, LabelMap],
+    *,
+    model: str | None,
+    notes: Sequence[str] = (),
+    found: Sequence[Finding] = (),
+    bsa_formula: str = "du_bois",
+    diagnosis: bool = False,
 ) -> dict[str, Any]:
-    """The content of ``function.json`` for label maps by frame index; one frame of unknown phase gives volumes only."""
-    from CardiacSegLib.function.volumes import (
-        function_json,
-        plausibility_warnings,
-        single_frame_function,
-        ventricular_function,
-    )
+    """The content of ``function.json`` for label maps by frame index; one frame of unknown phase gives volumes only.
+
+    ``function.schema.json`` describes it. Label maps of every frame add the curves and rates of the cycle.
+
+    Args:
+        study: with ED and ES.
+        labels: by frame index (from 0).
+        model: what made the label maps, ``None`` for another source.
+        notes: sentences that join the warnings.
+        found: findings of earlier steps, which join those of these label maps.
+        bsa_formula: for the indexed figures.
+        diagnosis: whether likeness to groups of patients is said, where ED and ES are known; research only.
+    """
+    from CardiacSegLib.function.consistency import disagreements
+    from CardiacSegLib.function.cycle import cycle_json, measure_cycle
+    from CardiacSegLib.function.quality import findings
+    from CardiacSegLib.function.ranges import compare_with_ranges
+    from CardiacSegLib.function.volumes import function_json, single_frame_function, ventricular_function
+    from CardiacSegLib.function.wall import wall_figures, wall_json
 
     single = study.frames == 1 and study.ed is None and study.es is None
     ed, es = (None if index is None else labels.get(index) for index in (0 if single else study.ed, study.es))
     figures = single_frame_function(ed) if single and ed is not None else ventricular_function(ed, es)
-    return function_json(
+    cycle = measure_cycle(study, labels)
+    flicker = [] if cycle is None else disagreements([labels[i] for i in range(study.frames)])
+    all_found = [*found, *findings(figures, ed, es, cycle, flicker)]
+    body, doubts = _body(study, bsa_formula)
+    wall = None if single else wall_figures(ed, es)
+    function = function_json(
         figures,
         ed_frame=_frame_number(study, study.ed),
         es_frame=_frame_number(study, study.es),
         model=model,
         version=__version__,
-        warnings=[*study.warnings, *notes, *plausibility_warnings(figures, ed, es)],
+        warnings=[
+            *(*study.warnings, *notes, *doubts),
+            *(finding.sentence for finding in all_found),
+            *(() if wall is None else wall.warnings),
+        ],
+        heart_rate_bpm=study.patient.heart_rate_bpm,
     )
+    function["patient"] = body
+    if body["bsa_m2"] is not None:
+        function["indexed"] = indexed(function, body["bsa_m2"])
+    if cycle is not None:
+        function["cycle"] = cycle_json(cycle)
+    if wall is not None:
+        function["wall"] = wall_json(wall)
+    function["ranges"] = compare_with_ranges(function, study.patient)
+    function["findings"] = [finding.to_json() for finding in all_found]
+    if diagnosis:
+        _add_diagnosis(function, ed, es)
+    return function
+
+
+def _add_diagnosis(function: dict[str, Any], ed: LabelMap | None, es: LabelMap | None) -> None:
+    from CardiacSegLib.function.diagnosis import diagnose, diagnosis_json
+    from CardiacSegLib.function.diagnosis_features import diagnosis_features
+
+    try:
+        function["diagnosis"] = diagnosis_json(diagnose(diagnosis_features(ed, es)))
+    except StudyError as error:
+        function["warnings"].append(str(error))
+
+
+def _body(study: CineStudy, formula: str) -> tuple[dict[str, Any], list[str]]:
+    """The key ``patient`` of ``function.json``, and why body surface area is left out though the study states it."""
+    patient, area, doubts = study.patient, None, []
+    if patient.height_cm is not None and patient.weight_kg is not None:
+        try:
+            area = json_number(body_surface_area(patient.height_cm, patient.weight_kg, formula))
+        except StudyError as error:
+            doubts.append(f"Figures are not indexed by body surface: {error}")
+    facts = {
+        "sex": patient.sex,
+        "age_years": json_number(patient.age_years),
+        "height_cm": json_number(patient.height_cm),
+        "weight_kg": json_number(patient.weight_kg),
+        "heart_rate_bpm": json_number(patient.heart_rate_bpm),
+        "bsa_m2": area,
+        "bsa_formula": None if area is None else formula,
+    }
+    return facts, doubts
 
 
 def _frame_number(study: CineStudy, index: int | None) -> int | None:
@@ -199,6 +342,7 @@ def _read(path: Path, es_path: Path | None, options: SegmentOptions) -> CineStud
     chosen = {n for n in (options.ed, options.es) if n is not None}
     if study.kind == "acdc" and not chosen <= set(study.frame_numbers) and whole_cycle_files(path):
         study = read_study(path, whole_cycle=True)
+    study = replace(study, patient=merged(study.patient, options.patient))
     return _with_chosen_phases(study, options)  # here already: a wrong frame is told before torch is loaded
 
 
@@ -213,40 +357,53 @@ def _with_chosen_phases(study: CineStudy, options: SegmentOptions) -> CineStudy:
 
 
 def _with_found_phases(study: CineStudy, labels: Mapping[int, LabelMap]) -> tuple[CineStudy, str | None]:
-    """ED and ES as the largest and smallest LV volume, where the user or the study did not name them."""
+    """ED and ES from the smoothed curve of LV volume, where the user or the study did not name them."""
+    from CardiacSegLib.function.cycle import frame_phases
     from CardiacSegLib.function.phases import find_phases, time_volume_curve
 
     volumes = time_volume_curve([labels[i] for i in range(study.frames)])[Label.LV]
     if not (volumes > 0).any():
         return study, "ED and ES could not be found: the left ventricle was not found in any frame."
     try:
-        ed, es = find_phases(volumes)
+        ed, es = find_phases(volumes, frame_phases(study))
     except StudyError as error:
         return study, str(error)
     return study.with_phases(ed if study.ed is None else study.ed, es if study.es is None else study.es), None
 
 
-def label_files(study: CineStudy, frames: Sequence[int], pair: tuple[Path, Path] | None = None) -> dict[int, str]:
-    """Names of the label maps by frame index: ``<stem>_seg``, or ``<stem>_frameFF_seg`` of several frames."""
-    if pair is not None:
-        stems = [stem_of(p) for p in pair]
-        if stems[0] == stems[1]:
-            stems = [f"{stems[0]}_ED", f"{stems[1]}_ES"]
-        return {i: f"{stems[i]}_seg.nii.gz" for i in frames}
-    if study.frames == 1 and study.kind != "acdc":
-        return {i: f"{study.name}_seg.nii.gz" for i in frames}
-    return {i: f"{study.name}_frame{study.frame_numbers[i]:02d}_seg.nii.gz" for i in frames}
-
-
 def write_reading(
     reading: Reading, output: Path, options: SegmentOptions, pair: tuple[Path, Path] | None = None
 ) -> None:
-    """Write the label maps (ACDC's numbers), the picture if asked for, and ``function.json`` last."""
-    for index, name in label_files(reading.study, list(reading.labels), pair).items():
+    """Write the label maps (ACDC's numbers), what else is asked for, and ``function.json`` last."""
+    names = label_files(reading.study, list(reading.labels), pair)
+    for index, name in names.items():
         write_label_map(output / name, reading.labels[index])
         reading.files.append(output / name)
+    if options.dicom_seg:
+        files = {index: output / as_dicom(name) for index, name in names.items()}
+        written, said = write_dicom_segs(reading.study, reading.labels, files, reading.function["model"])
+        reading.files += written
+        reading.function["warnings"] += said
+    reading.function[MASKS_KEY] = mask_record(reading.study, reading.labels, names)
+    if reading.aligned is not None:
+        study, labels = reading.aligned
+        write_cine(output / aligned_cine(study), study)
+        reading.files.append(output / aligned_cine(study))
+        for index, name in names.items():
+            write_label_map(output / aligned(name), labels[index])
+            reading.files.append(output / aligned(name))
     if options.picture and any(labels.data.any() for labels in reading.labels.values()):
         reading.files.append(write_picture(reading, output / PICTURE_FILE))
+    reading.files += write_outputs(
+        output,
+        reading.study,
+        reading.labels,
+        reading.function,
+        corrected={},
+        identity=identity_of(reading.study) if options.identify else None,
+        report=options.report,
+        csv=options.csv,
+    )
     write_json(output / FUNCTION_FILE, reading.function)
     reading.files.append(output / FUNCTION_FILE)
 
@@ -260,16 +417,3 @@ def write_picture(reading: Reading, path: Path) -> Path:
     shown = {i: reading.labels[i] for i in (phases or sorted(reading.labels)[:2])}
     study_picture(study, shown, path)
     return path
-
-
-def _old_results(output: Path, study: CineStudy, pair: tuple[Path, Path] | None) -> list[Path]:
-    """Files in the output folder that an earlier reading of this study left: ``function.json`` first."""
-    if output.exists() and not output.is_dir():
-        raise CardiacSegError(f"'{output}' is a file; the output must be a folder.")
-    if not output.is_dir():
-        return []
-    ours = {FUNCTION_FILE, PICTURE_FILE, f"{study.name}_seg.nii.gz"}
-    ours.update(label_files(study, range(study.frames), pair).values())
-    numbered = re.compile(rf"{re.escape(study.name)}_frame[0-9]+_seg\.nii\.gz")
-    found = [p for p in output.iterdir() if p.is_file() and (p.name in ours or numbered.fullmatch(p.name))]
-    return sorted(found, key=lambda p: (p.name != FUNCTION_FILE, p.name))

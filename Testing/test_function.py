@@ -1,4 +1,4 @@
-"""Volumes, ejection fraction, mass, their doubts, and the phases of the cycle."""
+"""Volumes, ejection fraction, output, mass, and the phases of the cycle."""
 
 from __future__ import annotations
 
@@ -17,49 +17,44 @@ from CardiacSegLib.function.volumes import (
     FunctionFigures,
     VentricleFigures,
     function_json,
-    plausibility_warnings,
     single_frame_function,
     to_json,
     ventricular_function,
 )
-from CardiacSegLib.readers.acdc import read_acdc_truth, read_info
 from CardiacSegLib.study import STRUCTURES, Geometry, Label, LabelMap
-
-GEOMETRY = Geometry((5, 40, 40), (10.0, 10.0, 10.0))  # 1 mL a voxel
-
-
-def heart(lv=100, rv=90, myo=100):
-    """A label map with so many mL of each structure, spread over the five slices, away from the edge."""
-    data = np.zeros(GEOMETRY.shape, np.uint8)
-    for label, ml, row in ((Label.LV, lv, 5), (Label.RV, rv, 15), (Label.MYO, myo, 25)):
-        inside = np.zeros((5, 9, 30), np.uint8)
-        inside.reshape(5, -1)[np.arange(ml) % 5, np.arange(ml) // 5] = label
-        data[:, row : row + 9, 5:35] += inside
-    return LabelMap(data, GEOMETRY)
-
-
-def doubts(ed, es):
-    return plausibility_warnings(ventricular_function(ed, es), ed, es)
+from hearts import GEOMETRY, heart
 
 
 def test_figures_follow_their_definitions():
     figures = ventricular_function(heart(lv=120, rv=100, myo=100), heart(lv=45, rv=40, myo=110))
     assert to_json(figures) == {
-        "lv": {"edv_ml": 120.0, "esv_ml": 45.0, "sv_ml": 75.0, "ef_percent": 62.5, "mass_g": 105.0},
-        "rv": {"edv_ml": 100.0, "esv_ml": 40.0, "sv_ml": 60.0, "ef_percent": 60.0},
+        "lv": {
+            **{"edv_ml": 120.0, "esv_ml": 45.0, "sv_ml": 75.0, "ef_percent": 62.5, "mass_g": 105.0},
+            "co_l_per_min": None,
+        },
+        "rv": {"edv_ml": 100.0, "esv_ml": 40.0, "sv_ml": 60.0, "ef_percent": 60.0, "co_l_per_min": None},
         "myo": {"ed_ml": 100.0, "es_ml": 110.0, "mass_ed_g": 105.0, "mass_es_g": 115.5},
     }
 
 
+def test_cardiac_output_needs_a_heart_rate():
+    figures = ventricular_function(heart(lv=120, rv=100), heart(lv=45, rv=40))
+    found = to_json(figures, heart_rate_bpm=80)
+    assert (found["lv"]["co_l_per_min"], found["rv"]["co_l_per_min"]) == (6.0, 4.8)
+    assert to_json(ventricular_function(heart(), None), heart_rate_bpm=80)["lv"]["co_l_per_min"] is None
+
+
 def test_a_voxel_counts_with_the_spacing_of_its_grid():
-    geometry = Geometry((5, 40, 40), (8.0, 1.25, 1.5))
+    geometry = Geometry(GEOMETRY.shape, (8.0, 1.25, 1.5))
+    voxels = 200 / GEOMETRY.voxel_ml
     figures = ventricular_function(LabelMap(heart(lv=200).data, geometry), None)
-    assert figures.lv.edv_ml == pytest.approx(200 * 8.0 * 1.25 * 1.5 / 1000)
+    assert figures.lv.edv_ml == pytest.approx(voxels * 8.0 * 1.25 * 1.5 / 1000)
 
 
 def test_what_needs_the_other_phase_is_null():
     found = to_json(ventricular_function(heart(), None))
-    assert found["lv"] == {"edv_ml": 100.0, "esv_ml": None, "sv_ml": None, "ef_percent": None, "mass_g": 105.0}
+    known = {name: value for name, value in found["lv"].items() if value is not None}
+    assert known == {"edv_ml": 100.0, "mass_g": 105.0}
     assert found["myo"]["mass_es_g"] is None
     nothing = to_json(ventricular_function(None, None))
     assert all(value is None for part in nothing.values() for value in part.values())
@@ -67,7 +62,7 @@ def test_what_needs_the_other_phase_is_null():
 
 def test_a_structure_that_is_not_there_is_null_not_zero():
     found = to_json(ventricular_function(heart(rv=0), heart(lv=40, rv=0)))
-    assert found["rv"] == {"edv_ml": None, "esv_ml": None, "sv_ml": None, "ef_percent": None}
+    assert set(found["rv"].values()) == {None}
     assert found["lv"]["ef_percent"] == 60.0
 
 
@@ -92,64 +87,17 @@ def test_function_json_has_the_promised_keys_and_is_strict():
     assert function_json(FunctionFigures())["ed_frame"] is None
 
 
-def test_a_plausible_heart_raises_no_doubt():
-    assert doubts(heart(), heart(lv=40, rv=35, myo=110)) == []
-    assert plausibility_warnings(single_frame_function(heart()), heart(), None) == []
+#: Means of LV and RV EF in % of the data set's groups.
+GROUPS = {"NOR": (60.3, 55.1), "MINF": (31.0, 55.5), "DCM": (18.4, 31.8), "HCM": (67.4, 59.8), "RV": (54.7, 31.4)}
 
 
-@pytest.mark.parametrize(
-    ("ed", "es", "words"),
-    [
-        (
-            heart(rv=0),
-            heart(lv=40, rv=0),
-            ["right ventricle was not found at ED", "right ventricle was not found at ES"],
-        ),
-        (heart(lv=40, rv=50), heart(lv=100, rv=20), ["left ventricle is larger at ES (100 mL) than at ED (40 mL)"]),
-        (heart(rv=80), heart(lv=10, rv=20), ["ejection fraction of the left ventricle, 90 %"]),
-        (heart(lv=100, rv=100), heart(lv=96, rv=95), ["ejection fraction of the left ventricle, 4 %"]),
-        (heart(lv=140), heart(lv=60, rv=70), ["stroke volumes of the left (80 mL) and right ventricle (20 mL)"]),
-        (heart(), heart(lv=40, rv=40, myo=150), ["myocardial mass changes from 105 g at ED to 158 g at ES"]),
-        (heart(), heart(lv=40, rv=40, myo=70), ["myocardial mass changes"]),
-    ],
-)
-def test_each_doubt_is_a_sentence_of_its_own(ed, es, words):
-    found = doubts(ed, es)
-    assert len(found) == len(words)
-    for sentence, part in zip(found, words):
-        assert part in sentence and sentence.endswith((".", "?"))
-
-
-def test_a_slice_without_lv_between_slices_with_it_is_named():
-    data = heart().data.copy()
-    data[2][data[2] == Label.LV] = 0
-    gap = LabelMap(data, GEOMETRY)
-    assert doubts(gap, None) == ["The left ventricle is missing at ED in slice 3, between slices that show it."]
-    frame = plausibility_warnings(single_frame_function(gap), gap, None)
-    assert frame == ["The left ventricle is missing in this frame in slice 3, between slices that show it."]
-
-
-@pytest.mark.parametrize(("y", "x"), [(0, 20), (39, 20), (20, 0), (20, 39)])
-def test_a_structure_at_any_image_edge_is_doubted(y, x):
-    data = heart().data.copy()
-    data[2, y, x] = Label.RV
-    assert doubts(LabelMap(data, GEOMETRY), None) == [
-        "The right ventricle touches the image edge at ED: part of it may be cut off."
-    ]
-
-
-@pytest.fixture(scope="module")
-def real_hearts(acdc_root):
-    hearts = {}
-    for folder in sorted(acdc_root.glob("patient*")):
-        info, truth = read_info(folder / "Info.cfg"), read_acdc_truth(folder)
-        hearts[folder.name] = info, truth[info.ed], truth[info.es]
-    return hearts
-
-
-def test_manual_masks_of_real_hearts_hardly_raise_doubts(real_hearts):
-    doubted = {name for name, (_, ed, es) in real_hearts.items() if doubts(ed, es)}
-    assert len(doubted) <= 0.06 * len(real_hearts), sorted(doubted)
+def test_ejection_fractions_of_real_hearts_have_the_means_of_their_groups(real_hearts):
+    found = {group: [] for group in GROUPS}
+    for info, ed, es in real_hearts.values():
+        figures = ventricular_function(ed, es)
+        found[info.group].append((figures.lv.ef_percent, figures.rv.ef_percent))
+    for group, means in GROUPS.items():
+        assert np.mean(found[group], axis=0) == pytest.approx(means, abs=1.0), group
 
 
 def test_ejection_fractions_of_real_hearts_fit_their_groups(real_hearts):
@@ -183,11 +131,20 @@ def cycle(frames, shift=0.0, edv=120.0, esv=50.0):
     return esv + (edv - esv) * np.interp((np.arange(frames) / frames + shift) % 1.0, times, filled)
 
 
+def apart(first, second, frames):
+    """Distance of two frames on the closed cycle."""
+    return min((first - second) % frames, (second - first) % frames)
+
+
 @settings(deadline=None)
 @given(st.integers(2, 40), st.floats(0, 1))
-def test_phases_of_a_clean_cycle_are_its_largest_and_smallest_volume(frames, shift):
+def test_phases_of_a_clean_cycle_are_its_largest_and_smallest_volume_within_a_frame(frames, shift):
     volumes = cycle(frames, shift)
-    assert find_phases(volumes) == (np.argmax(volumes), np.argmin(volumes))
+    ed, es = find_phases(volumes)
+    assert apart(ed, np.argmax(volumes), frames) <= 1
+    assert apart(es, np.argmin(volumes), frames) <= 1
+    if frames < 10:
+        assert (ed, es) == (np.argmax(volumes), np.argmin(volumes))
 
 
 @settings(deadline=None)
@@ -195,12 +152,28 @@ def test_phases_of_a_clean_cycle_are_its_largest_and_smallest_volume(frames, shi
 @given(
     st.integers(12, 40), st.floats(0, 1), st.integers(0, 39), st.sampled_from([0.0, np.nan, np.inf, -1.0, 10.0, 400.0])
 )
-def test_a_failed_frame_away_from_the_phases_does_not_move_them(frames, shift, where, wrong):
+def test_a_failed_frame_away_from_the_phases_moves_them_by_a_frame_at_most(frames, shift, where, wrong):
     volumes = cycle(frames, shift)
     ed, es = find_phases(volumes)
     assume(where < frames and where not in (ed, es))
     volumes[where] = wrong
-    assert find_phases(volumes) == (ed, es)
+    found = find_phases(volumes)
+    assert apart(found[0], ed, frames) <= 1
+    assert apart(found[1], es, frames) <= 1
+
+
+@pytest.mark.parametrize("noise", [0.01, 0.03])
+def test_noise_moves_the_phases_less_than_it_moves_the_extremes(noise):
+    rng = np.random.default_rng(0)
+    clean = cycle(30)
+    off, raw = [], []
+    for _ in range(300):
+        volumes = clean + rng.normal(0, noise * np.ptp(clean), 30)
+        ed, es = find_phases(volumes)
+        off.append(max(apart(ed, 0, 30), apart(es, np.argmin(clean), 30)))
+        raw.append(max(apart(np.argmax(volumes), 0, 30), apart(np.argmin(volumes), np.argmin(clean), 30)))
+    assert max(off) <= 2
+    assert np.mean(off) <= np.mean(raw)
 
 
 def test_phases_of_a_series_too_short_to_be_a_cycle_are_taken_as_they_are():

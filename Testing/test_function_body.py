@@ -43,6 +43,17 @@ def test_what_cannot_be_a_person_is_refused_in_words(height_cm: float, weight_kg
         body_surface_area(height_cm, weight_kg)
 
 
+def test_mostellers_formula_is_taken_by_name_and_another_is_refused() -> None:
+    assert body_surface_area(180.0, 80.0, "mosteller") == pytest.approx(2.0)
+    with pytest.raises(StudyError, match="no formula 'haycock'.*du_bois or mosteller"):
+        body_surface_area(180.0, 80.0, "haycock")
+
+
+def test_cardiac_output_is_divided_too() -> None:
+    figures = to_json(function_from_volumes({Label.LV: 150.0}, {Label.LV: 60.0}), heart_rate_bpm=60)
+    assert indexed(figures, 2.0)["lv"]["co_l_per_min_per_m2"] == 2.7
+
+
 def test_volumes_and_mass_are_divided_and_percentages_left_out() -> None:
     ed = {Label.LV: 150.0, Label.RV: 160.0, Label.MYO: 100.0}
     es = {Label.LV: 60.0, Label.MYO: 105.0}
@@ -52,6 +63,7 @@ def test_volumes_and_mass_are_divided_and_percentages_left_out() -> None:
         "esv_ml_per_m2": 30.0,
         "sv_ml_per_m2": 45.0,
         "mass_g_per_m2": 52.5,
+        "co_l_per_min_per_m2": None,
     }
     assert per_area["rv"] == {"edv_ml_per_m2": 80.0, "esv_ml_per_m2": None, "sv_ml_per_m2": None}
     assert per_area["myo"]["es_ml_per_m2"] == 52.5

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import sys
-import types
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,95 +19,24 @@ import vtk  # noqa: E402
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-if "slicer.i18n" not in sys.modules:
-    sys.modules["slicer.i18n"] = types.ModuleType("slicer.i18n")
-    sys.modules["slicer.i18n"].tr = str
-
 from CardiacSegLib.errors import StudyError  # noqa: E402
 from CardiacSegLib.readers import read_study  # noqa: E402
 from CardiacSegLib.study import CineStudy, Geometry, Patient  # noqa: E402
 from CardiacSegLib.writers import write_cine  # noqa: E402
 from CardiacSegSlicer import input as nodes  # noqa: E402
-
-
-@pytest.fixture
-def scene(monkeypatch: pytest.MonkeyPatch):
-    """A scene with the logics that the application would have, the real ones, and no DICOM database."""
-    scene = slicer.vtkMRMLScene()
-    application = slicer.vtkMRMLApplicationLogic()
-    application.SetMRMLScene(scene)
-    logics = {}
-    for name, kind in {"volumes": slicer.vtkSlicerVolumesLogic, "sequences": slicer.vtkSlicerSequencesLogic}.items():
-        logic = kind()
-        logic.SetMRMLApplicationLogic(application)
-        logic.SetMRMLScene(scene)
-        logics[name] = types.SimpleNamespace(logic=lambda logic=logic: logic)
-    monkeypatch.setattr(slicer, "mrmlScene", scene, raising=False)
-    monkeypatch.setattr(slicer, "modules", types.SimpleNamespace(**logics), raising=False)
-    monkeypatch.setattr(slicer, "dicomDatabase", None, raising=False)
-    yield scene
-    scene.Clear(1)
-
-
-def rotation(a: float, b: float, c: float) -> np.ndarray:
-    """Rotation about z, then x, then z, radians."""
-
-    def about_z(t: float) -> np.ndarray:
-        return np.array([[np.cos(t), -np.sin(t), 0], [np.sin(t), np.cos(t), 0], [0, 0, 1]])
-
-    about_x = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
-    return about_z(a) @ about_x @ about_z(c)
-
-
-#: Axes of a usual short-axis stack in RAS and of a long-axis view, for ``rotation``.
-SHORT_AXIS, LONG_AXIS = (3.92, 1.96, 0.3), (-0.78, 1.57, 0.0)
-
-
-def oblique_matrix(left_handed: bool = False, spacing: tuple[float, ...] = (1.5, 1.4, 8.0)) -> np.ndarray:
-    """IJK → RAS of a tilted short-axis stack, spacing (x, y, z)."""
-    axes = rotation(*SHORT_AXIS)
-    if left_handed:
-        axes[:, 2] *= -1
-    matrix = np.eye(4)
-    matrix[:3, :3] = axes @ np.diag(spacing)
-    matrix[:3, 3] = (-31.0, 72.5, 12.25)
-    return matrix
-
-
-def add_volume(scene, array: np.ndarray, name: str = "cine", matrix: np.ndarray | None = None):
-    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
-    slicer.util.updateVolumeFromArray(node, array)
-    node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(oblique_matrix() if matrix is None else matrix))
-    return node
+from conftest import (  # noqa: E402
+    LONG_AXIS,
+    SHORT_AXIS,
+    add_sequence,
+    add_transform,
+    add_volume,
+    oblique_matrix,
+    rotation,
+)
 
 
 def ramp(shape=(3, 5, 7), dtype=np.int16) -> np.ndarray:
     return np.arange(np.prod(shape), dtype=dtype).reshape(shape)
-
-
-def add_sequence(scene, frames, name="cine sequence", matrix=None, frame_attributes=None, **attributes: str):
-    """A sequence as the DICOM importer makes it, with its browser and the proxy that shows one frame."""
-    sequence = scene.AddNewNodeByClass("vtkMRMLSequenceNode", name)
-    for i, frame in enumerate(frames):
-        node = add_volume(scene, frame, f"frame {i}", matrix)
-        for key, values in (frame_attributes or {}).items():
-            node.SetAttribute(key, values[i])
-        sequence.SetDataNodeAtValue(node, str(i))
-        scene.RemoveNode(node)
-    for key, value in attributes.items():
-        sequence.SetAttribute(f"MultiVolume.{key}", value)
-    browser = scene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", f"{name} browser")
-    browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
-    slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(browser)
-    return sequence, browser, browser.GetProxyNode(sequence)
-
-
-def add_linear(scene, matrix: np.ndarray):
-    full = np.eye(4)
-    full[: matrix.shape[0], : matrix.shape[1]] = matrix
-    node = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
-    node.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(full))
-    return node
 
 
 def assert_same_grid(a: Geometry, b: Geometry) -> None:
@@ -175,7 +103,7 @@ def test_sheared_volume_is_refused_in_words(scene) -> None:
 def test_rigid_transforms_alone_or_in_a_chain_do_not_matter_to_the_study(scene) -> None:
     _, _, proxy = add_sequence(scene, [ramp(), ramp() + 9])
     before = nodes.studyFromNodes(proxy)
-    outer, inner = add_linear(scene, rotation(0.3, 0.1, -1.0)), add_linear(scene, rotation(0.0, 0.7, 0.2))
+    outer, inner = add_transform(scene, rotation(0.3, 0.1, -1.0)), add_transform(scene, rotation(0.0, 0.7, 0.2))
     inner.SetAndObserveTransformNodeID(outer.GetID())
     proxy.SetAndObserveTransformNodeID(inner.GetID())
     assert_same_study(nodes.studyFromNodes(proxy), before)
@@ -194,8 +122,8 @@ def test_rigid_transforms_alone_or_in_a_chain_do_not_matter_to_the_study(scene) 
 )
 def test_transforms_that_change_sizes_are_refused_in_words_even_in_a_chain(scene, matrix, said) -> None:
     _, _, proxy = add_sequence(scene, [ramp(), ramp()])
-    rigid = add_linear(scene, rotation(0.3, 0.1, -1.0))
-    rigid.SetAndObserveTransformNodeID(add_linear(scene, matrix).GetID())
+    rigid = add_transform(scene, rotation(0.3, 0.1, -1.0))
+    rigid.SetAndObserveTransformNodeID(add_transform(scene, matrix).GetID())
     proxy.SetAndObserveTransformNodeID(rigid.GetID())
     for call in (nodes.geometryOfVolume, nodes.studyFromNodes):
         with pytest.raises(StudyError, match=f"{said}.*Harden it.*or take"):
@@ -279,7 +207,7 @@ def test_what_is_no_study_is_refused_in_words_and_described_with_the_same_words(
     labels = scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "labels")
     slicer.util.updateVolumeFromArray(labels, ramp())
     moved = add_volume(scene, ramp(), "moved")
-    moved.SetAndObserveTransformNodeID(add_linear(scene, rotation(1, 0, 0)).GetID())
+    moved.SetAndObserveTransformNodeID(add_transform(scene, rotation(1, 0, 0)).GetID())
     mixed = add_sequence(scene, [ramp(), ramp((3, 5, 8))])[2]
     single = add_sequence(scene, [ramp()])[2]
     for chosen, said in (
@@ -648,7 +576,7 @@ def test_groups_are_of_one_orientation_matrix_and_study_with_three_places_or_mor
 
 def test_assembled_stack_goes_under_the_transform_of_its_slices(scene) -> None:
     proxies = take_apart(scene, timed_study())
-    transform = add_linear(scene, rotation(0.2, 0.1, 0.0))
+    transform = add_transform(scene, rotation(0.2, 0.1, 0.0))
     for proxy in proxies[1:]:
         proxy.SetAndObserveTransformNodeID(transform.GetID())
     with pytest.raises(StudyError, match="different transforms"):

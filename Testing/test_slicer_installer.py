@@ -13,9 +13,6 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("slicer", reason="slicer-core (3D Slicer's MRML) is not installed")
-if "slicer.i18n" not in sys.modules:
-    sys.modules["slicer.i18n"] = types.ModuleType("slicer.i18n")
-    sys.modules["slicer.i18n"].tr = str
 
 from CardiacSegSlicer import installer as module
 from CardiacSegSlicer.installer import SKIMAGE, TORCH, Installer, InstallError, heldVersions, missingPackages

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import types
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +12,6 @@ import pytest
 if sys.version_info < (3, 10):
     pytest.skip("slicer-core needs Python 3.10 or later", allow_module_level=True)
 slicer = pytest.importorskip("slicer", reason="slicer-core (3D Slicer's MRML) is not installed")
-if "slicer.i18n" not in sys.modules:  # slicer-core has no translations
-    sys.modules["slicer.i18n"] = types.ModuleType("slicer.i18n")
-    sys.modules["slicer.i18n"].tr = str
 
 import vtk  # noqa: E402
 from vtk.util import numpy_support  # noqa: E402
@@ -23,8 +19,9 @@ from vtk.util import numpy_support  # noqa: E402
 from CardiacSegLib.errors import CardiacSegError, StudyError  # noqa: E402
 from CardiacSegLib.report.pictures import STRUCTURE_COLOURS  # noqa: E402
 from CardiacSegLib.study import STRUCTURES, CineStudy, Geometry, Label, LabelMap  # noqa: E402
-from CardiacSegSlicer import output, terminology  # noqa: E402
+from CardiacSegSlicer import export, output, terminology  # noqa: E402
 from CardiacSegSlicer.sequences import geometryOfVolume, ijkToRasMatrix  # noqa: E402
+from conftest import add_sequence, add_transform, add_volume, oblique_matrix, rotation  # noqa: E402
 
 TERMINOLOGY_FILE = Path(__file__).resolve().parents[1] / "Resources/Terminology/CardiacSeg.term.json"
 SHAPE = (4, 40, 50)
@@ -32,59 +29,9 @@ FRAMES = 6
 CLOSED_SURFACE, BINARY_LABELMAP = "Closed surface", "Binary labelmap"
 
 
-@pytest.fixture
-def scene(monkeypatch: pytest.MonkeyPatch):
-    """A scene with the logics that the module asks the application for, the real ones."""
-    scene = slicer.vtkMRMLScene()
-    application = slicer.vtkMRMLApplicationLogic()
-    application.SetMRMLScene(scene)
-    logics = {}
-    for name, kind in {
-        "volumes": slicer.vtkSlicerVolumesLogic,
-        "sequences": slicer.vtkSlicerSequencesLogic,
-        "segmentations": slicer.vtkSlicerSegmentationsModuleLogic,
-        "terminologies": slicer.vtkSlicerTerminologiesModuleLogic,
-    }.items():
-        logic = kind()
-        logic.SetMRMLApplicationLogic(application)
-        logic.SetMRMLScene(scene)
-        logics[name] = types.SimpleNamespace(logic=lambda logic=logic: logic)
-    monkeypatch.setattr(slicer, "mrmlScene", scene, raising=False)
-    monkeypatch.setattr(slicer, "modules", types.SimpleNamespace(**logics), raising=False)
-    yield scene
-    scene.Clear(1)
-
-
-def oblique_matrix(left_handed: bool = False) -> np.ndarray:
-    """IJK → RAS of a short-axis stack tilted about two axes: 1.5 × 1.4 mm pixels, 8 mm between slices."""
-    a, b = np.radians(35.0), np.radians(-50.0)
-    about_x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
-    about_z = np.array([[np.cos(b), -np.sin(b), 0], [np.sin(b), np.cos(b), 0], [0, 0, 1]])
-    axes = about_z @ about_x
-    if left_handed:
-        axes[:, 2] *= -1
-    matrix = np.eye(4)
-    matrix[:3, :3] = axes @ np.diag([1.5, 1.4, 8.0])
-    matrix[:3, 3] = (-31.0, 72.5, 12.25)
-    return matrix
-
-
-def add_volume(scene, array: np.ndarray, name: str = "cine", matrix: np.ndarray | None = None):
-    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
-    slicer.util.updateVolumeFromArray(node, array)
-    node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(oblique_matrix() if matrix is None else matrix))
-    return node
-
-
-def add_transform(scene, matrix: np.ndarray):
-    node = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
-    node.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(matrix))
-    return node
-
-
 def rigid() -> np.ndarray:
     matrix = np.eye(4)
-    matrix[:3, :3] = oblique_matrix()[:3, :3] / (1.5, 1.4, 8.0)
+    matrix[:3, :3] = rotation(-0.87, 0.61, 0.0)
     matrix[:3, 3] = (5.0, -17.0, 40.0)
     return matrix
 
@@ -328,15 +275,7 @@ def test_volumes_as_slicer_counts_them_are_those_of_the_label_map(volume) -> Non
 @pytest.fixture
 def cine(scene):
     """The volume that shows a cine of six frames, made as the DICOM importer makes it."""
-    sequence = scene.AddNewNodeByClass("vtkMRMLSequenceNode", "cine sequence")
-    for i in range(FRAMES):
-        node = add_volume(scene, np.full(SHAPE, i, np.int16), f"frame {i}")
-        sequence.SetDataNodeAtValue(node, str(i))
-        scene.RemoveNode(node)
-    browser = scene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", "browser")
-    browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
-    slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(browser)
-    return browser.GetProxyNode(sequence)
+    return add_sequence(scene, [np.full(SHAPE, i, np.int16) for i in range(FRAMES)])[2]
 
 
 def browser_of(proxy):
@@ -445,40 +384,8 @@ def test_automatic_copy_is_hidden_without_display_and_saved_with_the_scene(scene
     node = output.keepAutomatic(labels_on(volume, heart()), volume, "ED automatic")
     assert node.IsA("vtkMRMLLabelMapVolumeNode") and node.GetScene() is scene
     assert node.GetAttribute(output.NOT_LISTED[0]) and node.GetSaveWithScene() and node.GetDisplayNode() is None
-    assert output.automaticLabels(node, volume).geometry.matches(geometryOfVolume(volume))
-    np.testing.assert_array_equal(output.automaticLabels(node, volume).data, heart())
-
-
-def test_corrected_structures_are_those_whose_voxels_changed(volume) -> None:
-    node = segmentation_on(volume, heart())
-    automatic = output.keepAutomatic(labels_on(volume, heart()), volume, "automatic")
-    assert output.correctedStructures(node, automatic) == set()
-    paint(node, "RV", heart() == Label.RV, volume)  # painted as it was
-    assert output.correctedStructures(node, automatic) == set()
-    edited = heart()
-    edited[1, 12, 14] = Label.MYO  # one voxel from cavity to wall
-    output.replaceLabels(node, labels_on(volume, edited), volume)
-    assert output.correctedStructures(node, automatic) == {Label.LV, Label.MYO}
-
-
-def test_automatic_masks_come_back_all_or_of_one_structure_and_can_be_undone(volume) -> None:
-    node = segmentation_on(volume, heart())
-    automatic = output.keepAutomatic(labels_on(volume, heart()), volume, "automatic")
-    edited = np.zeros(SHAPE, np.uint8)
-    edited[1, 20:30, 5:40] = Label.RV
-    edited[2, 5:15, 5:15] = Label.LV
-    output.replaceLabels(node, labels_on(volume, edited), volume)
-    history = slicer.vtkSegmentationHistory()  # what undo of the Segment Editor is made of
-    history.SetSegmentation(node.GetSegmentation())
-    assert history.SaveState()
-    output.restoreAutomatic(node, automatic, [Label.LV])
-    expected = np.where(edited == Label.LV, 0, edited)
-    expected[heart() == Label.LV] = Label.LV
-    np.testing.assert_array_equal(output.labelsOfSegmentation(node, volume).data, expected)
-    output.restoreAutomatic(node, automatic)
-    assert output.correctedStructures(node, automatic) == set()
-    assert history.RestorePreviousState()
-    np.testing.assert_array_equal(output.labelsOfSegmentation(node, volume).data, edited)
+    assert geometryOfVolume(node).matches(geometryOfVolume(volume))
+    np.testing.assert_array_equal(output.automaticArray(node, volume), heart())
 
 
 def test_automatic_cycle_is_kept_frame_by_frame_beside_the_browser_and_through_a_file(scene, cine, tmp_path) -> None:
@@ -494,19 +401,17 @@ def test_automatic_cycle_is_kept_frame_by_frame_beside_the_browser_and_through_a
     assert storage.ReadData(back)
     for node in (kept, back):
         for frame in range(FRAMES):
-            labels = output.automaticLabels(node, cine, frame)
-            np.testing.assert_array_equal(labels.data, moving(frame) if frame in (0, 2) else 0)
+            labels = output.automaticArray(node, cine, frame)
+            np.testing.assert_array_equal(labels, moving(frame) if frame in (0, 2) else 0)
 
 
-def test_automatic_copy_that_was_not_saved_is_none_and_cannot_be_restored(scene, volume) -> None:
+def test_automatic_copy_that_was_not_saved_or_does_not_fit_is_none(scene, volume) -> None:
     lost = scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "automatic")
-    node = segmentation_on(volume, heart())
-    assert output.automaticLabels(lost, volume) is None
+    assert output.automaticArray(lost, volume) is None and output.automaticArray(None, volume) is None
     lost_cycle = scene.AddNewNodeByClass("vtkMRMLSequenceNode", "automatic")
-    assert output.automaticLabels(lost_cycle, volume, 0) is None
-    with pytest.raises(StudyError, match="not saved"):
-        output.restoreAutomatic(node, lost)
-    np.testing.assert_array_equal(output.labelsOfSegmentation(node, volume).data, heart())
+    assert output.automaticArray(lost_cycle, volume, 0) is None
+    other = add_volume(scene, np.zeros((4, 40, 51), np.int16))
+    assert output.automaticArray(output.keepAutomatic(labels_on(volume, heart()), volume, "automatic"), other) is None
 
 
 # ------------------------------------------------------------------------------------------------ terminology
@@ -544,7 +449,7 @@ def test_slicer_before_5_10_gets_the_terminology_as_a_tag() -> None:
 
 
 def test_slicers_own_terminologies_logic_reads_the_file_and_finds_the_three(scene) -> None:
-    assert output.loadTerminology(TERMINOLOGY_FILE)
+    assert terminology.loadTerminology(TERMINOLOGY_FILE)
     logic = slicer.modules.terminologies.logic()
     names = vtk.vtkStringArray()
     logic.GetLoadedTerminologyNames(names)
@@ -573,9 +478,9 @@ def test_terminology_file_says_what_segments_say() -> None:
 def test_terminology_without_its_module_or_its_file_does_no_harm(scene, monkeypatch, tmp_path) -> None:
     broken = tmp_path / "broken.term.json"
     broken.write_text("{}")
-    assert not output.loadTerminology(broken)
+    assert not terminology.loadTerminology(broken)
     monkeypatch.delattr(slicer.modules, "terminologies")
-    assert not output.loadTerminology(TERMINOLOGY_FILE)
+    assert not terminology.loadTerminology(TERMINOLOGY_FILE)
 
 
 # ------------------------------------------------------------------------------------------------------ files
@@ -589,30 +494,30 @@ def study_on(volume, frames: int = 3, **facts) -> CineStudy:
 def test_label_maps_are_written_as_the_command_line_writes_them_and_never_over_others(volume, tmp_path) -> None:
     sitk = pytest.importorskip("SimpleITK")
     study, labels = study_on(volume), {0: labels_on(volume, heart()), 2: labels_on(volume, moving(2))}
-    written = output.exportLabelMaps(study, labels, tmp_path)
+    written = export.exportLabelMaps(study, labels, tmp_path)
     assert [path.name for path in written] == ["visit_frame01_seg.nii.gz", "visit_frame03_seg.nii.gz"]
     image = sitk.ReadImage(str(written[1]))
     np.testing.assert_array_equal(sitk.GetArrayFromImage(image), moving(2))
     assert Geometry.from_sitk(image).matches(study.geometry)
     written[0].unlink()
     with pytest.raises(CardiacSegError, match="frame03.* already"):
-        output.exportLabelMaps(study, {0: labels[2], 2: labels[0]}, tmp_path)
+        export.exportLabelMaps(study, {0: labels[2], 2: labels[0]}, tmp_path)
     assert not written[0].exists()
-    output.exportLabelMaps(study, {0: labels[2], 2: labels[0]}, tmp_path, overwrite=True)
+    export.exportLabelMaps(study, {0: labels[2], 2: labels[0]}, tmp_path, overwrite=True)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(written[0]))), moving(2))
 
 
 def test_names_that_no_file_can_have_are_made_harmless(volume, tmp_path) -> None:
     study = study_on(volume, name="../a:b")
-    (path,) = output.exportLabelMaps(study, {0: labels_on(volume, heart())}, tmp_path)
+    (path,) = export.exportLabelMaps(study, {0: labels_on(volume, heart())}, tmp_path)
     assert path.parent == tmp_path and path.exists() and not set('/\\:*?"<>|') & set(path.name)
-    folder = output.addToTrainingSet(study, {i: labels_on(volume, heart()) for i in (0, 2)}, tmp_path, "../case")
+    folder = export.addToTrainingSet(study, {i: labels_on(volume, heart()) for i in (0, 2)}, tmp_path, "../case")
     assert folder.parent == tmp_path
 
 
 def test_seg_nrrd_reads_back_with_masks_names_colours_and_codes(scene, volume, tmp_path) -> None:
     node = segmentation_on(volume, heart(), "visit: ED")
-    (path,) = output.exportSegmentations([node], tmp_path)
+    (path,) = export.exportSegmentations([node], tmp_path)
     assert path.name == "visit_ ED.seg.nrrd" and list(tmp_path.iterdir()) == [path]
     assert node.GetStorageNode() is None  # what the scene saves it to is left to the scene
     back = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "back")
@@ -628,12 +533,12 @@ def test_seg_nrrd_reads_back_with_masks_names_colours_and_codes(scene, volume, t
         assert segment.GetTag(segment.GetTerminologyEntryTagName(), text)
         assert str(text) == terminology.terminologyEntry(structure)
     with pytest.raises(CardiacSegError, match="already"):
-        output.exportSegmentations([node], tmp_path)
-    output.exportSegmentations([node], tmp_path, overwrite=True)
+        export.exportSegmentations([node], tmp_path)
+    export.exportSegmentations([node], tmp_path, overwrite=True)
 
 
 def test_cycle_is_written_as_one_seg_nrrd_for_each_frame(scene, cine, tmp_path) -> None:
-    paths = output.exportSegmentations([cycle_on(cine)], tmp_path)
+    paths = export.exportSegmentations([cycle_on(cine)], tmp_path)
     assert [path.name for path in paths] == [f"cycle_frame{i + 1:02d}.seg.nrrd" for i in range(FRAMES)]
     back = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "back")
     storage = scene.AddNewNodeByClass("vtkMRMLSegmentationStorageNode")
@@ -646,20 +551,20 @@ def test_folder_that_cannot_be_written_to_is_said_in_words(volume, tmp_path) -> 
     blocked = tmp_path / "file"
     blocked.write_text("")
     with pytest.raises(CardiacSegError, match="cannot be written"):
-        output.exportSegmentations([segmentation_on(volume, heart())], blocked)
+        export.exportSegmentations([segmentation_on(volume, heart())], blocked)
 
 
 def test_case_added_to_a_training_set_reads_back_as_one(volume, tmp_path) -> None:
     from CardiacSegLib.readers import read_study
 
     study, masks = study_on(volume), {0: labels_on(volume, heart()), 2: labels_on(volume, moving(2))}
-    folder = output.addToTrainingSet(study, masks, tmp_path, "case01")
+    folder = export.addToTrainingSet(study, masks, tmp_path, "case01")
     back = read_study(folder)
     assert [back.frame_numbers[i] for i in (back.ed, back.es)] == [1, 3]
     with pytest.raises(CardiacSegError, match="already"):
-        output.addToTrainingSet(study, masks, tmp_path, "case01")
+        export.addToTrainingSet(study, masks, tmp_path, "case01")
     with pytest.raises(CardiacSegError, match="mask"):
-        output.addToTrainingSet(study, {0: masks[0]}, tmp_path, "case02")
+        export.addToTrainingSet(study, {0: masks[0]}, tmp_path, "case02")
 
 
 # -------------------------------------------------------------------------------------------------- real data
@@ -679,7 +584,7 @@ def test_real_masks_come_back_voxel_for_voxel_from_node_and_file(scene, acdc_roo
         assert [read.volume_ml(s) for s in STRUCTURES] == pytest.approx(
             [LabelMap(data, geometry).volume_ml(s) for s in STRUCTURES], abs=1e-6
         )
-        (path,) = output.exportSegmentations([node], tmp_path)
+        (path,) = export.exportSegmentations([node], tmp_path)
         storage = scene.AddNewNodeByClass("vtkMRMLSegmentationStorageNode")
         storage.SetFileName(str(path))
         back = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "back")

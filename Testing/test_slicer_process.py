@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import types
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,19 +16,20 @@ import numpy as np
 import pytest
 
 pytest.importorskip("slicer", reason="slicer-core (3D Slicer's MRML) is not installed")
-if "slicer.i18n" not in sys.modules:
-    sys.modules["slicer.i18n"] = types.ModuleType("slicer.i18n")
-    sys.modules["slicer.i18n"].tr = str
 
 from CardiacSegLib.errors import CardiacSegError, TrainingError
 from CardiacSegLib.phantom import PhantomConfig, make_phantom
 from CardiacSegLib.study import CineStudy, Geometry
-from CardiacSegLib.writers import write_cine, write_training_case
+from CardiacSegLib.writers import write_cine
 from CardiacSegSlicer.jobs import BatchJob, DeviceProbe, SegmentJob
 from CardiacSegSlicer.process import ChildProcess, lastError, libraryCommand, startMark
 from CardiacSegSlicer.training import TrainingRun
+from conftest import rotation
 
 posix = pytest.mark.skipif(os.name != "posix", reason="process groups of POSIX")
+
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +40,7 @@ def phantom():
 @pytest.fixture
 def study(phantom) -> CineStudy:
     """Frames 3 to 6 of an oblique cine, whose phases are not known."""
-    a, b = np.radians(35.0), np.radians(-50.0)
-    about_x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
-    about_z = np.array([[np.cos(b), -np.sin(b), 0], [np.sin(b), np.cos(b), 0], [0, 0, 1]])
-    axes = tuple(map(tuple, (about_z @ about_x).tolist()))
+    axes = tuple(map(tuple, rotation(-0.87, 0.61, 0.0).tolist()))
     geometry = Geometry(phantom.study.geometry.shape, phantom.study.spacing, (-31.0, 72.5, 12.25), axes)
     return CineStudy(
         phantom.study.image, geometry, name="a/name: no file's", frame_numbers=(3, 4, 5, 6), warnings=("A doubt.",)
@@ -251,30 +248,18 @@ def test_a_process_that_dies_without_a_word_is_explained(study, monkeypatch):
         job.run()
 
 
-@pytest.fixture(scope="module")
-def patients(tmp_path_factory) -> Path:
-    """Two phantom patients to train with."""
-    root = tmp_path_factory.mktemp("patients")
-    for number in (1, 2):
-        config = PhantomConfig(frames=4, slices=3, size=(64, 64), spacing=(14.0, 3.0, 3.0), seed=number)
-        made = make_phantom(config)
-        study = made.study.with_phases(made.ed, made.es)
-        write_training_case(root, f"patient{number:03d}", study, dict(enumerate(made.labels)))
-    return root
-
-
-def test_training_is_stopped_found_again_and_resumed_to_its_end(patients, tmp_path):
+def test_training_is_stopped_found_again_and_resumed_to_its_end(training_set, tmp_path):
     output = tmp_path / "a run"
     run = TrainingRun(str(output))
     assert (run.state, run.status, run.message, run.modelFile) == ("none", "", "", None) and not run.curves().epochs
     with pytest.raises(TrainingError, match="no training"):
         run.resume()
-    run.start(str(patients), "default-2d", epochs=4, device="cpu")
+    run.start(str(training_set), "default-2d", epochs=4, device="cpu")
     assert run.running and run.state == "running"
     again = TrainingRun(output)  # the module was closed and opened
     assert again.running and again.settings["epochs"] == 4
     with pytest.raises(TrainingError, match="is running"):
-        again.start(str(patients))
+        again.start(str(training_set))
     assert wait_for(lambda: len(again.curves().epochs) >= 1, 60), again.status
     assert "of 4" in again.status
     pid = json.loads((output / "process.json").read_text())["pid"]

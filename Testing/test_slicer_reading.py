@@ -18,27 +18,11 @@ pytest.importorskip("PySide6", reason="PySide6 (Qt) is not installed")
 import vtk  # noqa: E402
 
 from CardiacSegLib.errors import CardiacSegError  # noqa: E402
-from CardiacSegLib.phantom import PhantomConfig, make_phantom  # noqa: E402
 from CardiacSegLib.study import Label  # noqa: E402
-from conftest import MODULE_FILE  # noqa: E402
-from SlicerHost.user import click, finished_job, paint, put_masks  # noqa: E402
+from conftest import MODULE_FILE, add_cine  # noqa: E402
+from SlicerHost.user import click, finished_job, paint, put_masks, settle  # noqa: E402
 
-SMALL = PhantomConfig(frames=6, slices=5, size=(120, 104), spacing=(20.0, 2.5, 2.5))
 CORNER = (slice(0, 1), slice(0, 4), slice(0, 4))
-
-
-@pytest.fixture(scope="session")
-def phantom():
-    return make_phantom(SMALL)
-
-
-def add_cine(module, phantom, name: str = "cine"):
-    from CardiacSegSlicer.loading import addCine
-
-    cine = addCine(replace(phantom.study, name=name), slicer.mrmlScene)
-    module.parameters.esVolume = None
-    module.parameters.cine = cine
-    return cine
 
 
 def warnings_of(module) -> str:
@@ -65,7 +49,7 @@ def test_masks_without_their_automatic_copy_count_as_corrected(host, module, pha
     add_cine(module, phantom)
     put_masks(module, phantom)
     slicer.mrmlScene.RemoveNode(module.reading.node.edAutomatic)
-    host.process(400)
+    settle(host, module)
     assert module.reading.anyCorrected()
     with pytest.raises(CardiacSegError, match="not in this scene"):
         module.reading.restore(module.reading.frame("ED"))
@@ -82,11 +66,11 @@ def test_of_a_whole_cycle_the_frame_shown_is_taken_back(host, module, phantom):
     mask = phantom.labels[other - 1].mask(Label.LV)
     mask[CORNER] = True
     host.paint(module.correctPanel.editor, "LV", mask)
-    host.process(400)
-    assert module.reading.correctedFrames() == [other] and f"{other}" in module.ui.editedLabel.text
+    settle(host, module)
+    assert module.reading.masks().correctedFrames() == [other] and f"{other}" in module.ui.editedLabel.text
     host.answer(True)
     click(module.ui.restoreButton)
-    assert module.reading.correctedFrames() == []
+    assert module.reading.masks().correctedFrames() == []
 
 
 def test_hidden_masks_cannot_be_painted_into(host, module, phantom):
@@ -98,6 +82,65 @@ def test_hidden_masks_cannot_be_painted_into(host, module, phantom):
     views.showFrame(cine, other)
     host.process(50)
     assert module.correctPanel.editor.segmentationNode() is None
+
+
+def test_masks_are_read_once_after_an_edit_and_no_voxel_of_the_cine(host, module, phantom, monkeypatch):
+    """Of figures, corrections, table and curve; of a cycle every frame."""
+    from CardiacSegSlicer import input as nodesIn
+    from CardiacSegSlicer.segments import LabelReader
+
+    add_cine(module, phantom)
+    put_masks(module, phantom, cycle=True)
+    paint(host, module, "ED", Label.LV, CORNER)
+    settle(host, module)
+    read, voxels = [], []
+    reads = LabelReader.read
+    monkeypatch.setattr(LabelReader, "read", lambda self, node: read.append(node) or reads(self, node))
+
+    class Numpy:  # as the input's file sees it: others may stack what they like
+        def __getattr__(self, name):
+            return getattr(np, name)
+
+        def stack(self, arrays, *args, **kwargs):
+            voxels.append(arrays)
+            return np.stack(arrays, *args, **kwargs)
+
+    monkeypatch.setattr(nodesIn, "np", Numpy())
+    mask = phantom.labels[phantom.ed].mask(Label.RV)
+    mask[1:2, :4, :4] = True
+    host.paint(module.correctPanel.editor, "RV", mask)
+    settle(host, module)
+    assert len(read) == phantom.study.frames and not voxels
+    assert module.reading.corrected()["ED"] == {Label.LV, Label.RV}
+
+
+def test_corrected_structures_are_those_whose_voxels_changed(host, module, phantom):
+    add_cine(module, phantom)
+    put_masks(module, phantom)
+    reading = module.reading
+    truth = phantom.labels[phantom.ed].data
+    host.paint(module.correctPanel.editor, "RV", truth == Label.RV)  # painted as it was
+    assert reading.corrected() == {"ED": set(), "ES": set()} and not reading.anyCorrected()
+    one = tuple(np.argwhere(truth == Label.LV)[0])
+    mask = truth == Label.MYO
+    mask[one] = True  # one voxel from cavity to wall
+    host.paint(module.correctPanel.editor, "MYO", mask)
+    assert reading.corrected() == {"ED": {Label.LV, Label.MYO}, "ES": set()}
+    assert reading.masks().correctedFrames() == [phantom.ed + 1]
+
+
+def test_taking_corrections_back_is_an_edit_that_can_be_undone(host, module, phantom):
+    add_cine(module, phantom)
+    put_masks(module, phantom)
+    paint(host, module, "ED", Label.RV, CORNER)
+    edited = module.reading.labels("ED").data
+    history = slicer.vtkSegmentationHistory()  # what undo of the Segment Editor is made of
+    history.SetSegmentation(module.reading.segmentation("ED").GetSegmentation())
+    assert history.SaveState()
+    module.reading.restore(phantom.ed + 1)
+    assert (module.reading.labels("ED").data == phantom.labels[phantom.ed].data).all()
+    assert history.RestorePreviousState()
+    assert (module.reading.labels("ED").data == edited).all()
 
 
 # ------------------------------------------------------------------------------------------ nothing is half done
@@ -122,10 +165,10 @@ def test_a_cine_that_was_changed_meanwhile_keeps_its_masks(host, module, phantom
     larger.Scale(2, 2, 2)
     stretch.SetMatrixTransformToParent(larger.GetMatrix())
     cine.SetAndObserveTransformNodeID(stretch.GetID())
-    host.process(400)
+    settle(host, module)
     assert rows(module) == 0 and "transform" in warnings_of(module)
     cine.SetAndObserveTransformNodeID(None)
-    host.process(400)
+    settle(host, module)
     assert rows(module) > 0 and module.reading.segmentation("ED") is not None
 
 
@@ -179,7 +222,7 @@ def test_hardening_a_transform_changes_no_figure(host, module, phantom, tmp_path
         volume.SetAndObserveTransformNodeID(turned.GetID())
     for volume in (ed, es):
         volume.HardenTransform()
-    host.process(400)
+    settle(host, module)
     assert module.reading.function() == before and not module.reading.anyCorrected()
 
 
@@ -189,7 +232,7 @@ def test_the_panel_follows_masks_made_from_the_console(host, module, phantom):
     module.logic.finishSegmenting(module.reading, finished_job(phantom, may_discard=True))  # nobody tells the panel
     host.process(50)
     paint(host, module, "ED", Label.LV, CORNER)
-    host.process(400)
+    settle(host, module)
     shown = module.ui.resultsTable.item(0, 1).text()
     assert shown == f"{module.reading.function()['lv']['edv_ml']:.1f} mL" and module.reading.anyCorrected()
 
@@ -216,7 +259,7 @@ def test_choosing_another_cine_shows_that_one_and_hides_the_masks_of_the_former(
     views.play(first, True)
     module.ui.playButton.checked = True
     second = add_cine(module, phantom, "second")
-    host.process(300)
+    settle(host, module)
     composite = slicer.app.applicationLogic().GetSliceLogicByLayoutName("Red").GetSliceCompositeNode()
     assert composite.GetBackgroundVolumeID() == second.GetID()
     assert not former.segmentation("ED").GetDisplayNode().GetVisibility()
@@ -236,8 +279,29 @@ def test_a_deleted_cine_empties_the_panel(host, module, phantom):
     cine = add_cine(module, phantom)
     put_masks(module, phantom)
     slicer.mrmlScene.RemoveNode(cine)
-    host.process(400)
+    settle(host, module)
     assert module.reading is None and rows(module) == 0
+
+
+def test_a_scene_without_a_cine_that_is_added_leaves_the_choice_as_it_is(host, module, phantom, tmp_path):
+    host.saveScene(tmp_path / "empty.mrb")  # with the module's own node, in which nothing is chosen
+    cine = add_cine(module, phantom)
+    put_masks(module, phantom)
+    before = module.reading.function()
+    for shown in (True, False):
+        host.selectModule("CardiacSeg" if shown else "")
+        host.loadScene(tmp_path / "empty.mrb")
+        assert module.parameters.cine is cine and module.ui.cineSelector.currentNode() is cine
+        assert module.reading.function() == before and rows(module) > 0
+
+
+def test_a_scene_with_a_cine_that_is_added_shows_that_one(host, module, phantom, tmp_path):
+    add_cine(module, phantom, "saved")
+    host.saveScene(tmp_path / "saved.mrb")
+    host.closeScene()
+    first = add_cine(module, phantom, "first")
+    host.loadScene(tmp_path / "saved.mrb")
+    assert module.parameters.cine is not first and module.reading.name == "saved"
 
 
 def test_a_scene_loaded_before_the_module_is_opened_is_there_when_it_is(host, module, phantom, tmp_path):
@@ -250,31 +314,3 @@ def test_a_scene_loaded_before_the_module_is_opened_is_there_when_it_is(host, mo
     again = host.loadModule(MODULE_FILE)
     assert again.reading.function() == before
     assert again.correctPanel.editor.segmentationNode() is again.reading.segmentation(again.correctPanel.phase)
-
-
-def test_leaving_the_module_and_coming_back_lets_segmenting_go_on(host, module, phantom):
-    add_cine(module, phantom)
-    click(module.ui.segmentButton)
-    host.selectModule("")
-    host.process(100)
-    host.selectModule("CardiacSeg")
-    assert module.segmentPanel.running
-    host.waitFor(lambda: not module.segmentPanel.running, 60)
-    assert module.reading.hasResult
-
-
-def test_the_largest_stack_is_assembled_and_not_offered_again(host, module, phantom):
-    from CardiacSegLib.study import CineStudy, Geometry
-    from CardiacSegSlicer.loading import addCine
-
-    g = phantom.study.geometry
-    for z in range(phantom.study.slices):
-        one = Geometry((1, *g.shape[1:]), g.spacing, tuple(g.to_lps(np.array([z, 0, 0])).tolist()), g.direction)
-        image = phantom.study.image[:, z : z + 1]
-        addCine(CineStudy(image, one, name=f"slice {z}", times_ms=phantom.study.times_ms), slicer.mrmlScene)
-    host.process(400)
-    assert module.ui.assembleButton.visible
-    click(module.ui.assembleButton)
-    host.process(400)
-    assert module.reading.study().slices == phantom.study.slices
-    assert not module.ui.assembleButton.visible

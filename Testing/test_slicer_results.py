@@ -6,7 +6,6 @@ import csv
 import io
 import math
 import sys
-import types
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +14,6 @@ import pytest
 if sys.version_info < (3, 10):
     pytest.skip("slicer-core needs Python 3.10 or later", allow_module_level=True)
 slicer = pytest.importorskip("slicer", reason="slicer-core (3D Slicer's MRML) is not installed")
-if "slicer.i18n" not in sys.modules:  # slicer-core has no translations
-    sys.modules["slicer.i18n"] = types.ModuleType("slicer.i18n")
-    sys.modules["slicer.i18n"].tr = str
 
 from CardiacSegLib import DISCLAIMER  # noqa: E402
 from CardiacSegLib.errors import StudyError  # noqa: E402
@@ -27,13 +23,6 @@ from CardiacSegLib.study import CineStudy, Geometry, Label, LabelMap  # noqa: E4
 from CardiacSegSlicer import charts, results, terminology  # noqa: E402
 
 GEOMETRY = Geometry((3, 40, 50), (10.0, 1.0, 1.0))  # 0.01 mL a voxel
-
-
-@pytest.fixture
-def scene():
-    scene = slicer.vtkMRMLScene()
-    yield scene
-    scene.Clear(1)
 
 
 def labels_of(lv: int, rv: int = 0, myo: int = 0) -> LabelMap:
@@ -193,7 +182,7 @@ def series_of(chart) -> list:
 
 def test_curve_shows_lv_and_rv_over_time_in_their_colours_and_a_gap_where_not_found(scene) -> None:
     cycle = {0: ED, 1: labels_of(250), 2: ES}
-    table, chart = results.timeVolumeCurve(cycle, (0.0, 30.5, 61.0), scene, "visit")
+    table, chart = charts.timeVolumeCurve(cycle, (0.0, 30.5, 61.0), scene, "visit")
     assert column_of(table, 0) == [0.0, 30.5, 61.0]
     assert column_of(table, 1) == pytest.approx([4.0, 2.5, 1.5])
     rv = column_of(table, 2)
@@ -207,7 +196,7 @@ def test_curve_shows_lv_and_rv_over_time_in_their_colours_and_a_gap_where_not_fo
 
 
 def test_curve_without_times_is_over_frame_numbers(scene) -> None:
-    table, chart = results.timeVolumeCurve({1: ED, 3: ES}, None, scene, "visit")
+    table, chart = charts.timeVolumeCurve({1: ED, 3: ES}, None, scene, "visit")
     assert column_of(table, 0) == [2.0, 4.0] and chart.GetXAxisTitle() == "Frame"
 
 
@@ -215,20 +204,20 @@ def test_curve_is_updated_in_its_own_nodes(scene) -> None:
     def number() -> int:
         return scene.GetNumberOfNodes()
 
-    table, chart = results.timeVolumeCurve({0: ED, 1: ES}, (0.0, 40.0), scene, "visit")
+    table, chart = charts.timeVolumeCurve({0: ED, 1: ES}, (0.0, 40.0), scene, "visit")
     before, series = number(), series_of(chart)
-    again = results.timeVolumeCurve({0: ED, 1: ED}, None, scene, "visit", table, chart)
+    again = charts.timeVolumeCurve({0: ED, 1: ED}, None, scene, "visit", table, chart)
     assert again == (table, chart) and number() == before and series_of(chart) == series
     assert column_of(table, 1) == pytest.approx([4.0, 4.0])
     assert series[0].GetXColumnName() == "Frame"
     scene.RemoveNode(series[1])  # by the user
-    results.timeVolumeCurve({0: ED, 1: ES}, None, scene, "visit", table, chart)
+    charts.timeVolumeCurve({0: ED, 1: ES}, None, scene, "visit", table, chart)
     assert [one.GetYColumnName() for one in series_of(chart)] == ["LV (mL)", "RV (mL)"] and number() == before
 
 
 def test_two_cines_have_curves_of_their_own(scene) -> None:
-    first = results.timeVolumeCurve({0: ED}, None, scene, "one")
-    second = results.timeVolumeCurve({0: ES}, None, scene, "two")
+    first = charts.timeVolumeCurve({0: ED}, None, scene, "one")
+    second = charts.timeVolumeCurve({0: ES}, None, scene, "two")
     assert column_of(first[0], 1) == [4.0] and column_of(second[0], 1) == [1.5]
     assert not {s.GetID() for s in series_of(first[1])} & {s.GetID() for s in series_of(second[1])}
 

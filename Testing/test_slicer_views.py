@@ -16,51 +16,16 @@ if sys.version_info < (3, 10):
     pytest.skip("slicer-core needs Python 3.10 or later", allow_module_level=True)
 slicer = pytest.importorskip("slicer", reason="slicer-core (3D Slicer's MRML) is not installed")
 
-if "slicer.i18n" not in sys.modules:
-    sys.modules["slicer.i18n"] = types.ModuleType("slicer.i18n")
-    sys.modules["slicer.i18n"].tr = str
 
 import vtk  # noqa: E402
 from vtkmodules.util.numpy_support import vtk_to_numpy  # noqa: E402
 
+import conftest  # noqa: E402
 from CardiacSegLib.study import STRUCTURES, Label  # noqa: E402
 from CardiacSegSlicer import views  # noqa: E402
 from SlicerHost import virtual_screen  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-def start(scene) -> types.SimpleNamespace:
-    """``slicer.app`` and ``slicer.modules`` over a scene: real logics and a real layout, no window."""
-    application = slicer.vtkMRMLApplicationLogic()
-    application.SetMRMLScene(scene)
-    application.GetColorLogic().SetMRMLScene(scene)
-    application.SetModuleLogic("Colors", application.GetColorLogic())
-    layout = slicer.vtkMRMLLayoutLogic()
-    layout.SetMRMLScene(scene)
-    layout.GetLayoutNode().SetViewArrangement(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
-    logics = {}
-    for name, kind in {
-        "volumes": slicer.vtkSlicerVolumesLogic,
-        "sequences": slicer.vtkSlicerSequencesLogic,
-        "segmentations": slicer.vtkSlicerSegmentationsModuleLogic,
-    }.items():
-        logic = kind()
-        logic.SetMRMLApplicationLogic(application)
-        logic.SetMRMLScene(scene)
-        logics[name] = types.SimpleNamespace(logic=lambda logic=logic: logic)
-    manager = types.SimpleNamespace(layoutLogic=lambda: layout)
-    app = types.SimpleNamespace(layoutManager=lambda: manager, applicationLogic=lambda: application)
-    return types.SimpleNamespace(mrmlScene=scene, app=app, modules=types.SimpleNamespace(**logics))
-
-
-@pytest.fixture
-def scene(monkeypatch: pytest.MonkeyPatch):
-    scene = slicer.vtkMRMLScene()
-    for name, value in vars(start(scene)).items():
-        monkeypatch.setattr(slicer, name, value, raising=False)
-    yield scene
-    scene.Clear(0)
 
 
 @pytest.fixture
@@ -85,40 +50,21 @@ def slice_logics(scene):
     return logics
 
 
-def short_axis() -> np.ndarray:
-    """RAS axes of a usual short-axis stack, in columns: rows run to the left and back, columns down."""
-    down = np.array([0.15, -0.41, -0.90]) / np.linalg.norm([0.15, -0.41, -0.90])
-    right = np.array([-0.77, -0.62, 0.16])
-    right = right - (right @ down) * down
-    right /= np.linalg.norm(right)
-    return np.column_stack([right, down, np.cross(right, down)])
-
-
-SHORT_AXIS = short_axis()
+#: RAS axes of a usual short-axis stack, in columns: rows run to the left and back, columns down.
+SHORT_AXIS = conftest.rotation(*conftest.SHORT_AXIS) * (1, -1, -1)
 
 
 def add_volume(scene, axes: np.ndarray = SHORT_AXIS, shape=(6, 40, 50), name: str = "cine"):
     """A volume of 1.5 × 1.4 × 8 mm voxels whose index axes run along the columns of ``axes``."""
-    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
-    slicer.util.updateVolumeFromArray(node, np.zeros(shape, np.int16))
-    matrix = np.eye(4)
+    matrix = conftest.oblique_matrix()
     matrix[:3, :3] = axes @ np.diag([1.5, 1.4, 8.0])
-    matrix[:3, 3] = (-31.0, 72.5, 12.25)
-    node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(matrix))
-    return node
+    return conftest.add_volume(scene, np.zeros(shape, np.int16), name, matrix)
 
 
 def add_cine(scene, frames: int):
     """The proxy of a sequence, and its browser."""
-    sequence = scene.AddNewNodeByClass("vtkMRMLSequenceNode", "cine sequence")
-    for i in range(frames):
-        node = add_volume(scene, name=f"frame {i}")
-        sequence.SetDataNodeAtValue(node, str(i))
-        scene.RemoveNode(node)
-    browser = scene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", "browser")
-    browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
-    slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(browser)
-    return browser.GetProxyNode(sequence), browser
+    _, browser, proxy = conftest.add_sequence(scene, [np.zeros((6, 40, 50), np.int16)] * frames)
+    return proxy, browser
 
 
 def add_segmentation(scene, volume, name: str, frame: int | None = None, empty: bool = False):
@@ -394,7 +340,7 @@ def draw(output: str) -> None:
 
     application = QtWidgets.QApplication([])
     scene = slicer.vtkMRMLScene()
-    for name, value in vars(start(scene)).items():
+    for name, value in conftest.slicer_over(scene).items():
         setattr(slicer, name, value)
     views.showCineLayout()
     logic = slicer.app.applicationLogic()

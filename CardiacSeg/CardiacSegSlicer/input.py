@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 
-def studyFromNodes(cine, esVolume=None, ed=None, es=None) -> CineStudy:
+def studyFromNodes(cine, esVolume=None, ed=None, es=None, voxels: bool = True) -> CineStudy:
     """The study that is chosen: every frame of a cine sequence, or a volume at ED and one at ES.
 
     Frames are copies, made once: the nodes are never written to, and browsing does not change the study.
@@ -52,6 +52,7 @@ def studyFromNodes(cine, esVolume=None, ed=None, es=None) -> CineStudy:
         cine: the proxy of a sequence; or the volume at end diastole.
         esVolume: the volume at end systole.
         ed, es: frame numbers (from 1) in the sequence; not given, they are unknown. Of two volumes the first is ED.
+        voxels: without them the image is 0 throughout and takes no memory: enough to measure masks.
 
     Returns:
         image ``(t, z, y, x)`` as stored, geometry in LPS and mm without any transform, times in ms and patient facts
@@ -63,8 +64,12 @@ def studyFromNodes(cine, esVolume=None, ed=None, es=None) -> CineStudy:
     frames = chosenFrames(cine, esVolume)
     geometry = gridOfFrames(frames)
     sequence = sequenceOfProxy(cine) if esVolume is None else None
+    if voxels:
+        image = np.stack([slicer.util.arrayFromVolume(node) for node in frames])
+    else:
+        image = np.broadcast_to(np.zeros((), np.uint8), (len(frames), *geometry.shape))
     study = CineStudy(
-        np.stack([slicer.util.arrayFromVolume(node) for node in frames]),
+        image,
         geometry,
         name=(sequence or cine).GetName(),
         times_ms=None if sequence is None else triggerTimes(sequence),

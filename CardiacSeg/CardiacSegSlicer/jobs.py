@@ -81,7 +81,7 @@ class Job:
     def start(self) -> None:
         """Start the process. What goes wrong is told by ``state`` and ``error``, here as later."""
         if self.state != "idle":
-            raise CardiacSegError("A job can be started only once.")
+            raise CardiacSegError(_("A job can be started only once."))
         self.state = "starting"
         self._tell(_("Starting"), 0, 0)
         try:
@@ -281,7 +281,7 @@ class SegmentJob(Job):
                 continue
             read = read_label_map(names[name])
             if not read.geometry.matches(self.study.geometry, _GRID_TOLERANCE_MM):
-                raise StudyError("The result lies on another grid than the study. Nothing was taken over.")
+                raise StudyError(_("The result lies on another grid than the study. Nothing was taken over."))
             labels[index] = LabelMap(read.data, self.study.geometry)
         return labels
 

@@ -146,7 +146,7 @@ class CardiacSegLogic(ScriptedLoadableModuleLogic):
         """
         reading = self.reading(cine, esVolume)
         if not reading.hasResult:
-            raise StudyError("This cine has no masks yet. Segment it first.")
+            raise StudyError(_("This cine has no masks yet. Segment it first."))
         return reading.function()
 
     def segmentFolder(

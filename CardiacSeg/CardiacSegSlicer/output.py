@@ -8,7 +8,7 @@ copy masks from frame to frame.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import slicer
@@ -16,37 +16,9 @@ import vtk
 from slicer.i18n import tr as _
 
 from CardiacSegLib.errors import StudyError
-from CardiacSegLib.study import STRUCTURES, Label, LabelMap
-from CardiacSegSlicer.export import addToTrainingSet, exportLabelMaps, exportSegmentations
-from CardiacSegSlicer.segments import fillSegmentation, readLabels, writeLabels
-from CardiacSegSlicer.sequences import (
-    browserOfProxy,
-    geometryOfVolume,
-    ijkToRasMatrix,
-    sequenceOfProxy,
-)
-from CardiacSegSlicer.terminology import loadTerminology
-
-__all__ = [
-    "FRAME_ATTRIBUTE",
-    "addSegmentation",
-    "addSegmentationSequence",
-    "addToTrainingSet",
-    "automaticLabels",
-    "correctedStructures",
-    "exportLabelMaps",
-    "exportSegmentations",
-    "keepAutomatic",
-    "keepAutomaticSequence",
-    "labelsOfFrame",
-    "labelsOfSegmentation",
-    "loadTerminology",
-    "moveToGrid",
-    "removeSegmentationSequence",
-    "replaceFrame",
-    "replaceLabels",
-    "restoreAutomatic",
-]
+from CardiacSegLib.study import Label, LabelMap
+from CardiacSegSlicer.segments import LabelReader, fillSegmentation, writeLabels
+from CardiacSegSlicer.sequences import browserOfProxy, geometryOfVolume, ijkToRasMatrix, sequenceOfProxy
 
 #: Attribute of a segmentation node: number of its frame (from 1).
 FRAME_ATTRIBUTE = "CardiacSeg.Frame"
@@ -92,7 +64,7 @@ def labelsOfSegmentation(segmentationNode, volumeNode) -> LabelMap:
     Raises:
         StudyError: a transform over one of the nodes changes sizes.
     """
-    return readLabels(segmentationNode, volumeNode, segmentationNode)
+    return LabelReader(volumeNode, segmentationNode).read(segmentationNode)
 
 
 def replaceLabels(segmentationNode, labels: LabelMap, volumeNode) -> None:
@@ -103,28 +75,6 @@ def replaceLabels(segmentationNode, labels: LabelMap, volumeNode) -> None:
     """
     _refuseOtherGrid(labels, volumeNode)
     writeLabels(segmentationNode, labels, volumeNode, segmentationNode)
-
-
-def correctedStructures(segmentationNode, automaticNode) -> set[Label]:
-    """Structures whose voxels are no longer those of the automatic result, the node of :func:`keepAutomatic`."""
-    now, before = labelsOfSegmentation(segmentationNode, automaticNode), _arrayOf(automaticNode)
-    return {s for s in STRUCTURES if before is not None and (now.mask(s) != (before == s)).any()}
-
-
-def restoreAutomatic(segmentationNode, automaticNode, structures: Collection[Label] | None = None) -> None:
-    """Put the automatic masks back, all or those of some structures; these win over their neighbours.
-
-    Raises:
-        StudyError: the automatic result is not there any more.
-    """
-    before = _arrayOf(automaticNode)
-    if before is None:
-        raise StudyError(_("The automatic result was not saved with this scene. Segment again."))
-    now = labelsOfSegmentation(segmentationNode, automaticNode)
-    chosen = list(STRUCTURES if structures is None else structures)
-    data = np.where(np.isin(now.data, chosen), Label.BACKGROUND, now.data)
-    data = np.where(np.isin(before, chosen), before, data)
-    replaceLabels(segmentationNode, LabelMap(data, now.geometry), automaticNode)
 
 
 # ---------------------------------------------------------------------------------------------- whole cycle
@@ -175,7 +125,18 @@ def labelsOfFrame(cycleProxy, frameIndex: int, volumeNode) -> LabelMap:
     Raises:
         StudyError: there is no such frame.
     """
-    return readLabels(_nodeOfFrame(cycleProxy, frameIndex, volumeNode), volumeNode, cycleProxy)
+    return LabelReader(volumeNode, cycleProxy).read(_nodeOfFrame(cycleProxy, frameIndex, volumeNode))
+
+
+def labelsOfCycle(cycleProxy, volumeNode) -> dict[int, LabelMap]:
+    """The masks of every frame by its index (from 0), as :func:`labelsOfFrame`.
+
+    Raises:
+        StudyError: a frame has no masks.
+    """
+    reader, cine = LabelReader(volumeNode, cycleProxy), sequenceOfProxy(volumeNode)
+    count = 0 if cine is None else cine.GetNumberOfDataNodes()
+    return {index: reader.read(_nodeOfFrame(cycleProxy, index, volumeNode)) for index in range(count)}
 
 
 def replaceFrame(cycleProxy, frameIndex: int, labels: LabelMap, volumeNode) -> None:
@@ -264,15 +225,17 @@ def keepAutomaticSequence(labelsByFrame: Mapping[int, LabelMap], cineProxy, name
     return sequence
 
 
-def automaticLabels(automaticNode, volumeNode, frameIndex: int | None = None) -> LabelMap | None:
-    """The automatic result on the grid of its volume, of a whole cycle that of one frame (index from 0).
+def automaticArray(automaticNode, volumeNode, frameIndex: int | None = None) -> np.ndarray | None:
+    """The automatic result ``(z, y, x)``, not to be written to; of a whole cycle that of one frame (index from 0).
 
     None where the copy is not there, or of another size than the volume.
     """
-    if frameIndex is not None:
+    if automaticNode is not None and frameIndex is not None:
         automaticNode = automaticNode.GetNthDataNode(frameIndex)
-    data, geometry = _arrayOf(automaticNode), geometryOfVolume(volumeNode)
-    return None if data is None or data.shape != geometry.shape else LabelMap(data, geometry)
+    if automaticNode is None or automaticNode.GetImageData() is None:
+        return None
+    data = slicer.util.arrayFromVolume(automaticNode)
+    return data if data.shape[::-1] == tuple(volumeNode.GetImageData().GetDimensions()) else None
 
 
 def moveToGrid(automaticNode, volumeNode) -> bool:
@@ -293,12 +256,6 @@ def _automaticNode(labels: LabelMap, name: str):
     slicer.util.updateVolumeFromArray(node, labels.data)
     node.SetIJKToRASMatrix(ijkToRasMatrix(labels.geometry))
     return node
-
-
-def _arrayOf(automaticNode) -> np.ndarray | None:
-    if automaticNode is None or automaticNode.GetImageData() is None:
-        return None
-    return slicer.util.arrayFromVolume(automaticNode).copy()
 
 
 def _refuseOtherGrid(labels: LabelMap, volumeNode) -> None:

@@ -13,10 +13,11 @@ from typing import Any
 from slicer.i18n import tr as _
 
 from CardiacSegLib.errors import CardiacSegError, StudyError
-from CardiacSegLib.study import STRUCTURES, CineStudy, Label, LabelMap
+from CardiacSegLib.study import CineStudy, Label, LabelMap
 from CardiacSegSlicer import input as nodesIn
 from CardiacSegSlicer import output as nodesOut
 from CardiacSegSlicer import results
+from CardiacSegSlicer.masks import Masks
 from CardiacSegSlicer.parameters import CardiacSegReadingNode, provenanceOf, readingOf, setProvenance
 
 ED, ES = "ED", "ES"
@@ -112,15 +113,16 @@ class Reading:
         """The volume node that shows a phase."""
         return self.node.esVolume if self.isPair and phase == ES else self.node.cine
 
-    def study(self, ofMasks: bool = False) -> CineStudy:
-        """The study with ED and ES as chosen, or as the masks have them; frames are copies.
+    def study(self, ofMasks: bool = False, voxels: bool = True) -> CineStudy:
+        """The study with ED and ES as chosen, or as the masks have them; frames are copies, or 0 without ``voxels``.
 
         Raises:
             StudyError: the nodes hold no cine.
         """
         ed, es = (self.maskFrame(phase) if ofMasks else self.frame(phase) for phase in PHASES)
         pair = self.node.esVolume
-        study = nodesIn.studyFromNodes(self.node.cine, pair, *(() if pair is not None else (ed or None, es or None)))
+        phases = (None, None) if pair is not None else (ed or None, es or None)
+        study = nodesIn.studyFromNodes(self.node.cine, pair, *phases, voxels=voxels)
         facts = replace(study.patient, height_cm=self.node.heightCm or None, weight_kg=self.node.weightKg or None)
         return replace(study, patient=facts)
 
@@ -151,53 +153,36 @@ class Reading:
             return nodesOut.labelsOfFrame(node, frame - 1, self.node.cine)
         return nodesOut.labelsOfSegmentation(node, self.volume(phase))
 
-    def automaticLabels(self, phase: str) -> LabelMap | None:
-        """The masks that the network gave for a phase."""
-        node, frame = self._automatic(phase), self.maskFrame(phase)
-        if node is None or not frame:
-            return None
-        return nodesOut.automaticLabels(node, self.volume(phase), frame - 1 if self.isCycle else None)
-
     def _automatic(self, phase: str):
         if self.isCycle:
             return self.node.cycleAutomatic
         return self.node.edAutomatic if phase == ED else self.node.esAutomatic
 
-    def labelsByFrame(self) -> dict[int, LabelMap]:
-        """All masks by frame index (from 0)."""
-        if self.isCycle:
-            count = nodesIn.sequenceOfProxy(self.node.cine).GetNumberOfDataNodes()
-            return {i: nodesOut.labelsOfFrame(self.node.cycleSegmentation, i, self.node.cine) for i in range(count)}
-        found = {self.maskFrame(phase) - 1: self.labels(phase) for phase in PHASES}
-        return {index: labels for index, labels in found.items() if labels is not None}
+    def masks(self) -> Masks:
+        """All masks as they are now, beside what the network gave: read once, to be handed on."""
+        cine, cycle = self.node.cine, self.node.cycleSegmentation
+        if cycle is not None:
+            labels = nodesOut.labelsOfCycle(cycle, cine)
+            copies = {index: nodesOut.automaticArray(self.node.cycleAutomatic, cine, index) for index in labels}
+        else:
+            phases = {self.maskFrame(phase) - 1: phase for phase in PHASES if self.maskFrame(phase)}
+            labels = {index: self.labels(phase) for index, phase in phases.items()}
+            copies = {
+                index: nodesOut.automaticArray(self._automatic(phase), self.volume(phase))
+                for index, phase in phases.items()
+            }
+        return Masks(labels, {index: copy for index, copy in copies.items() if copy is not None})
 
-    def corrected(self) -> dict[str, set[Label]]:
-        """By phase the structures whose masks are no longer what the network gave."""
-        found: dict[str, set[Label]] = {}
-        for phase in PHASES:
-            now, before = self.labels(phase), self.automaticLabels(phase)
-            if now is not None and before is not None:
-                found[phase] = {s for s in STRUCTURES if (now.mask(s) != before.mask(s)).any()}
-        return found
-
-    def correctedFrames(self) -> list[int]:
-        """Frame numbers whose masks are not what the network gave, or of which that is not known any more."""
-        found = []
-        for index, now in sorted(self.labelsByFrame().items()):
-            before = self._automaticOfFrame(index + 1)
-            if before is None or (now.data != before.data).any():
-                found.append(index + 1)
-        return found
-
-    def _automaticOfFrame(self, frame: int) -> LabelMap | None:
-        if self.isCycle:
-            node = self.node.cycleAutomatic
-            return None if node is None else nodesOut.automaticLabels(node, self.node.cine, frame - 1)
-        return next((self.automaticLabels(phase) for phase in PHASES if self.maskFrame(phase) == frame), None)
+    def corrected(self, masks: Masks | None = None) -> dict[str, set[Label]]:
+        """By phase the structures whose masks are no longer what the network gave; phases where that is known."""
+        masks = self.masks() if masks is None else masks
+        frames = {phase: self.maskFrame(phase) - 1 for phase in PHASES}
+        found = {phase: masks.corrected(index) for phase, index in frames.items() if index in masks.labels}
+        return {phase: structures for phase, structures in found.items() if structures is not None}
 
     def anyCorrected(self) -> bool:
         """Whether any mask was corrected, or may have been: without an automatic copy nobody knows."""
-        return bool(self.correctedFrames())
+        return bool(self.masks().correctedFrames())
 
     def restore(self, frame: int) -> None:
         """Back to the automatic masks of a frame (from 1).
@@ -205,9 +190,11 @@ class Reading:
         Raises:
             StudyError: they are not in the scene.
         """
-        labels = self._automaticOfFrame(frame)
-        if labels is None:
+        masks = self.masks()
+        copy, now = masks.automatic.get(frame - 1), masks.labels.get(frame - 1)
+        if copy is None or now is None:
             raise StudyError(_("The automatic result of frame {frame} is not in this scene.").format(frame=frame))
+        labels = LabelMap(copy.copy(), now.geometry)
         if self.isCycle:
             nodesOut.replaceFrame(self.node.cycleSegmentation, frame - 1, labels, self.node.cine)
             return
@@ -275,15 +262,18 @@ class Reading:
 
     # ---------------------------------------------------------------- figures
 
-    def function(self) -> dict[str, Any]:
-        """The content of ``function.json`` for the masks as they are now."""
+    def function(self, masks: Masks | None = None) -> dict[str, Any]:
+        """The content of ``function.json`` for the masks as they are now, or as they were read."""
         provenance = provenanceOf(self.node)
+        read = self.masks() if masks is None else masks
+        now = {phase: read.labels.get(self.maskFrame(phase) - 1) for phase in PHASES}
         return results.figuresOf(
-            self.study(ofMasks=True),
-            self.labels(ED),
-            self.labels(ES),
+            self.study(ofMasks=True, voxels=False),
+            now[ED],
+            now[ES],
             model=provenance.get("model"),
             notes=provenance.get("notes", ()),
+            cycle=read.labels if self.isCycle else None,
         )
 
     def bodySurfaceArea(self) -> float | None:

@@ -16,19 +16,6 @@ from CardiacSegLib.function.body import PER_M2, body_surface_area, indexed
 from CardiacSegLib.report.reading import FIGURES
 from CardiacSegLib.study import CineStudy, Label, LabelMap
 from CardiacSegLib.workflow import measure_labels
-from CardiacSegSlicer.charts import timeVolumeCurve
-
-__all__ = [
-    "FigureRow",
-    "asCsv",
-    "asText",
-    "bodySurfaceArea",
-    "figureRows",
-    "figuresOf",
-    "fillTable",
-    "indexedFigures",
-    "timeVolumeCurve",
-]
 
 
 class FigureRow(NamedTuple):
@@ -67,19 +54,21 @@ def figuresOf(
     *,
     model: str | None,
     notes: Sequence[str] = (),
+    cycle: Mapping[int, LabelMap] | None = None,
 ) -> dict[str, Any]:
-    """The content of ``function.json`` for masks at ED and ES; mL, %, g, frames from 1.
+    """The content of ``function.json`` for masks at ED and ES, or of a whole cycle; mL, %, g, frames from 1.
 
     Args:
         study: with ED and ES.
         edLabels, esLabels: None for a phase that was not segmented.
         model: what made the masks.
         notes: sentences that join the warnings.
+        cycle: masks of every frame by index (from 0), where the whole cycle was segmented.
 
     Raises:
         StudyError: there are masks of a phase whose frame is not known.
     """
-    labels = {}
+    labels = dict(cycle or {})
     for phase, index, given in (("ED", study.ed, edLabels), ("ES", study.es, esLabels)):
         if given is None:
             continue
@@ -137,7 +126,8 @@ def figureRows(
 
 def _symbol(key: str) -> str:
     """What readers call a figure where there is little room."""
-    symbols = {"edv_ml": "EDV", "esv_ml": "ESV", "sv_ml": "SV", "ef_percent": "EF", "mass_g": _("mass")}
+    symbols = {"edv_ml": "EDV", "esv_ml": "ESV", "sv_ml": "SV", "ef_percent": "EF", "co_l_per_min": "CO"}
+    symbols["mass_g"] = _("mass")
     return {**symbols, "ed_ml": _("volume at ED"), "es_ml": _("volume at ES")}.get(key, _("volume"))
 
 
@@ -148,6 +138,7 @@ def _titles() -> dict[str, str]:
         "End-systolic volume": _("End-systolic volume"),
         "Stroke volume": _("Stroke volume"),
         "Ejection fraction": _("Ejection fraction"),
+        "Cardiac output": _("Cardiac output"),
         "Volume at end diastole": _("Volume at end diastole"),
         "Volume at end systole": _("Volume at end systole"),
         "Mass at end diastole": _("Mass at end diastole"),

@@ -17,6 +17,8 @@ from CardiacSegSlicer.terminology import colourOf, segmentIdOf, setTerminology
 
 #: Where segments overlap, a voxel belongs to the last of these: the cavity over the wall over the right ventricle.
 PAINTING_ORDER = (Label.RV, Label.MYO, Label.LV)
+#: Parts of a voxel by which a layer's voxels may be off those of the volume and still be the same ones.
+_SAME_GRID = 1e-3
 
 
 def _representation() -> str:
@@ -47,26 +49,71 @@ def _newSegment(structure: Label):
     return segment
 
 
-def readLabels(node, volumeNode, transformedNode) -> LabelMap:
-    """Labels of a segmentation node which lies where ``transformedNode`` does (a frame's own node has no transform)."""
-    geometry = geometryOfVolume(volumeNode)
-    grid = _orientedImage(np.zeros(geometry.shape, np.uint8), _ijkToSegmentation(volumeNode, transformedNode))
-    data = np.zeros(geometry.shape, np.uint8)
-    for structure in PAINTING_ORDER:
-        segmentId = segmentIdOf(node.GetSegmentation(), structure)
+class LabelReader:
+    """Reads the labels of segmentation nodes that all lie where ``transformedNode`` does, on one volume's grid.
+
+    Raises:
+        StudyError: a transform over one of the nodes changes sizes.
+    """
+
+    def __init__(self, volumeNode, transformedNode) -> None:
+        self.geometry = geometryOfVolume(volumeNode)
+        self._matrix = _ijkToSegmentation(volumeNode, transformedNode)
+        self._toVoxels = np.linalg.inv(slicer.util.arrayFromVTKMatrix(self._matrix))
+
+    def read(self, node) -> LabelMap:
+        """The labels of one node, sampled at the voxel centres; the node is not changed."""
+        data = np.zeros(self.geometry.shape, np.uint8)
+        layer = placed = None
+        for structure in PAINTING_ORDER:
+            segmentId = segmentIdOf(node.GetSegmentation(), structure)
+            if segmentId is None:
+                continue
+            segment = node.GetSegmentation().GetSegment(segmentId)
+            former, layer = layer, segment.GetRepresentation(_representation())
+            if layer is not former:  # segments share their layer as a rule
+                placed = None if layer is None else self._placed(layer)
+            if placed is None:
+                self._sample(node, segmentId, structure, data)
+            else:
+                box, labels = placed
+                data[box][labels == segment.GetLabelValue()] = structure
+        return LabelMap(data, self.geometry)
+
+    def _placed(self, layer):
+        """Where a layer lies among the voxels, and its labels there; None where it lies on another grid."""
+        own = vtk.vtkMatrix4x4()
+        layer.GetImageToWorldMatrix(own)
+        relative = self._toVoxels @ slicer.util.arrayFromVTKMatrix(own)
+        shift = np.round(relative[:3, 3]).astype(int)
+        aligned = np.eye(4)
+        aligned[:3, 3] = shift
+        extent = np.array(layer.GetExtent()).reshape(3, 2)
+        corners = np.array([[*(extent[axis, side] for axis, side in enumerate(c)), 1.0] for c in np.ndindex(2, 2, 2)])
+        if np.abs(corners @ (relative - aligned).T).max() > _SAME_GRID:
+            return None
+        first, last = extent[:, 0] + shift, extent[:, 1] + shift
+        low, high = np.maximum(first, 0), np.minimum(last, np.array(self.geometry.shape[::-1]) - 1)
+        scalars = layer.GetPointData().GetScalars()
+        if scalars is None or (high < low).any():
+            return (slice(0, 0),) * 3, np.zeros((0, 0, 0), np.uint8)
+        voxels = numpy_support.vtk_to_numpy(scalars).reshape((last - first + 1)[::-1])
+        within = tuple(slice(a, b) for a, b in zip((low - first)[::-1], (high - first)[::-1] + 1))
+        return tuple(slice(a, b) for a, b in zip(low[::-1], high[::-1] + 1)), voxels[within]
+
+    def _sample(self, node, segmentId: str, structure: Label, data: np.ndarray) -> None:
+        """Put the voxels of a segment that lies on another grid, or is a surface, into an array (z, y, x)."""
         mask, sampled = _maskOf(node, segmentId), slicer.vtkOrientedImageData()
+        grid = _orientedImage(np.zeros(self.geometry.shape, np.uint8), self._matrix)
         if mask is not None and slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage(
             mask, grid, sampled
         ):
             scalars = numpy_support.vtk_to_numpy(sampled.GetPointData().GetScalars())
-            data[scalars.reshape(geometry.shape) > 0] = structure
-    return LabelMap(data, geometry)
+            data[scalars.reshape(self.geometry.shape) > 0] = structure
 
 
-def _maskOf(node, segmentId: str | None):
-    """Oriented image of one segment, not 0 within; None where it is empty or not there."""
-    if segmentId is None:
-        return None
+def _maskOf(node, segmentId: str):
+    """Oriented image of one segment, not 0 within; None where it is empty."""
     mask = slicer.vtkOrientedImageData()
     if node.GetSegmentation().ContainsRepresentation(_representation()):
         found = node.GetBinaryLabelmapRepresentation(segmentId, mask)

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import slicer
 import vtk
 
 from CardiacSegLib.report.pictures import STRUCTURE_COLOURS
 from CardiacSegLib.resources import resource_folders
-from CardiacSegLib.study import Label
+from CardiacSegLib.study import SNOMED, Label
 
 #: The terminology's file, and its name in there.
 TERMINOLOGY_FILE, TERMINOLOGY = "CardiacSeg.term.json", "CardiacSeg"
-
-#: SNOMED CT code and meaning of each structure.
-SNOMED: Mapping[Label, tuple[str, str]] = {
-    Label.LV: ("87878005", "Left ventricle"),
-    Label.RV: ("53085002", "Right ventricle"),
-    Label.MYO: ("74281007", "Myocardium"),
-}
 
 
 def terminologyEntry(structure: Label) -> str:

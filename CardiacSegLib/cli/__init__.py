@@ -34,7 +34,7 @@ class Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    from CardiacSegLib.cli import measuring, segmenting, training
+    from CardiacSegLib.cli import measuring, reporting, segmenting, training
 
     parser = Parser(
         prog="cardiacseg",
@@ -44,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"cardiacseg {__version__}. {DISCLAIMER} {_LICENCE}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (segmenting, training, measuring):
+    for module in (segmenting, reporting, training, measuring):
         module.add_commands(commands)
     return parser
 

@@ -8,11 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from CardiacSegLib import DISCLAIMER, __version__
 from CardiacSegLib.cli import add_debug, add_device
-from CardiacSegLib.cli.segmenting import figures_text
+from CardiacSegLib.cli.segmenting import add_diagnosis, add_patient, figures_text, patient_of
 from CardiacSegLib.errors import CardiacSegError
 from CardiacSegLib.progress import printable
+from CardiacSegLib.study import CineStudy
 
 
 def add_commands(commands: Any) -> None:
@@ -51,12 +54,14 @@ def add_commands(commands: Any) -> None:
         "measure",
         help="volumes, EF and mass from label maps of any source",
         description="LV and RV EDV, ESV, SV and EF, myocardial volume and mass from an ED and an ES label map.",
-        epilog="Example:\n  cardiacseg measure ed_seg.nii.gz es_seg.nii.gz --labels acdc",
+        epilog="Example:\n  cardiacseg measure ed_seg.nii.gz es_seg.nii.gz --labels acdc --height 178 --weight 81",
     )
     p.add_argument("ed", metavar="ED", type=Path, help="label map at end diastole (or the only one)")
     p.add_argument("es", metavar="ES", type=Path, nargs="?", help="label map at end systole")
     p.add_argument("--labels", choices=("acdc", "mnms"), default="acdc", help="how the labels count (%(default)s)")
     p.add_argument("--json", metavar="FILE", help="also write function.json's keys; - is standard output")
+    add_patient(p)
+    add_diagnosis(p)
     add_debug(p)
     p.set_defaults(run=_measure)
 
@@ -123,20 +128,23 @@ def _figures(args: argparse.Namespace) -> int:
 
 
 def _measure(args: argparse.Namespace) -> int:
-    from CardiacSegLib.function.volumes import (
-        function_json,
-        plausibility_warnings,
-        single_frame_function,
-        ventricular_function,
-    )
     from CardiacSegLib.readers.images import read_label_map
+    from CardiacSegLib.workflow import measure_labels
 
     ed = read_label_map(args.ed, args.labels)
     es = read_label_map(args.es, args.labels) if args.es else None
     if es is not None and not ed.geometry.matches(es.geometry):
         raise CardiacSegError(f"'{args.ed}' and '{args.es}' lie on different grids; ED and ES must be of one cine.")
-    figures = single_frame_function(ed) if es is None else ventricular_function(ed, es)
-    function = function_json(figures, version=__version__, warnings=plausibility_warnings(figures, ed, es))
+    labels = {0: ed} if es is None else {0: ed, 1: es}
+    study = CineStudy(
+        np.broadcast_to(np.uint8(0), (len(labels), *ed.geometry.shape)),  # there are no images, nor are they needed
+        ed.geometry,
+        ed=None if es is None else 0,
+        es=None if es is None else 1,
+        patient=patient_of(args),
+        kind="pair",
+    )
+    function = measure_labels(study, labels, model=None, bsa_formula=args.bsa or "du_bois", diagnosis=args.diagnosis)
     if args.json:
         _write_json(args.json, function)
     if args.json != "-":

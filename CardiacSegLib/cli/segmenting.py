@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from CardiacSegLib import DISCLAIMER
 from CardiacSegLib.cli import FAILED, USAGE, add_debug, add_device, add_progress
+from CardiacSegLib.function.body import BSA_FORMULAS
 from CardiacSegLib.progress import printable, reporter
+from CardiacSegLib.study import Patient
 from CardiacSegLib.workflow import SegmentOptions
 
 if TYPE_CHECKING:
@@ -25,18 +27,20 @@ def add_commands(commands: Any) -> None:
         description="Segment one study: an ACDC patient folder, a 3D or 4D NIfTI or NRRD file, a folder of cine DICOM, "
         "or an ED and an ES file. Writes label maps (ACDC's numbers: 1 RV, 2 myocardium, 3 LV) and function.json.",
         epilog="Examples:\n  cardiacseg segment cine_4d.nii.gz --output results\n"
-        "  cardiacseg segment dicom_folder --output results --frames all\n"
-        "  cardiacseg segment ed.nii.gz es.nii.gz --output results",
+        "  cardiacseg segment dicom_folder --output results --frames all --report\n"
+        "  cardiacseg segment ed.nii.gz es.nii.gz --output results --height 178 --weight 81 --sex M --age 56",
     )
     p.add_argument("input", nargs="+", metavar="INPUT", type=Path, help="the study; or an ED file and an ES file")
     _add_segment_options(p)
+    add_patient(p)
     p.set_defaults(run=_segment)
 
     p = commands.add_parser(
         "batch",
         help="segment every study below a folder",
         description="Segment every study below ROOT into a folder of its own below --output. Done ones are skipped, "
-        "a study that fails does not stop the others. Files named *_gt* and *_seg* are never studies.",
+        "a study that fails does not stop the others; figures.csv in --output has a row for each. Files named *_gt* "
+        "and *_seg* are never studies.",
         epilog="Example:\n  cardiacseg batch acdc/training --output results",
     )
     p.add_argument("root", metavar="ROOT", type=Path, help="folder of studies")
@@ -70,15 +74,71 @@ def _add_segment_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--ed", metavar="N", type=_frame_number, help="frame that is end diastole, from 1")
     p.add_argument("--es", metavar="N", type=_frame_number, help="frame that is end systole, from 1")
     p.add_argument("--flips", action="store_true", help="average over mirrored inputs (slower, a little better)")
+    p.add_argument("--keep-flicker", action="store_true", help="with all frames: leave what flickers as it was found")
+    p.add_argument("--correct-breathing", action="store_true", help="also write the slices moved onto the heart's axis")
     p.add_argument("--picture", action="store_true", help="also write contours.png")
     p.add_argument(
         "--anonymous",
         action="store_true",
         help="study-001 and so on in place of the input's name: in file names, function.json, messages and report",
     )
+    p.add_argument("--report", action="store_true", help="also write report.html, two pages to print")
+    p.add_argument("--csv", action="store_true", help="also write figures.csv")
+    p.add_argument(
+        "--dicom-seg",
+        action="store_true",
+        help="also write each label map as a DICOM Segmentation, with the patient's name as in the DICOM images; needs "
+        "a DICOM folder and highdicom (pip install 'cardiacseg[seg]')",
+    )
+    add_identify(p)
+    add_diagnosis(p)
     p.add_argument("--overwrite", action="store_true", help="replace results that are already there")
     add_progress(p)
     add_debug(p)
+
+
+def add_patient(p: argparse.ArgumentParser) -> None:
+    """Facts of the patient by hand, for every command that measures; see :func:`patient_of`."""
+    facts = p.add_argument_group("the patient, in place of what the study states")
+    facts.add_argument("--height", metavar="CM", type=_positive, help="height in cm")
+    facts.add_argument("--weight", metavar="KG", type=_positive, help="weight in kg")
+    facts.add_argument("--sex", choices=("M", "F"), help="for reference ranges")
+    facts.add_argument("--age", metavar="YEARS", type=_positive, help="for reference ranges")
+    facts.add_argument("--heart-rate", metavar="BPM", type=_positive, help="beats per minute, for cardiac output")
+    facts.add_argument("--bsa", choices=sorted(BSA_FORMULAS), help="formula for body surface area (du_bois)")
+
+
+def add_diagnosis(p: argparse.ArgumentParser) -> None:
+    """``--diagnosis``, for every command that measures."""
+    p.add_argument(
+        "--diagnosis",
+        action="store_true",
+        help="also say which of five groups of patients the heart is alike: research only, not for diagnosis",
+    )
+
+
+def patient_of(args: argparse.Namespace) -> Patient:
+    """The facts given by hand; ``None`` where none was."""
+    return Patient(args.height, args.weight, args.sex, args.age, args.heart_rate)
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"a positive number is needed, not '{text}'")
+    return value
+
+
+def add_identify(p: argparse.ArgumentParser) -> None:
+    """``--identify``, for every command that writes a report."""
+    p.add_argument(
+        "--identify",
+        action="store_true",
+        help="the report shows the study's name and, of DICOM, the patient's; without it, nothing that names anybody",
+    )
 
 
 def _frame_number(text: str) -> int:
@@ -87,13 +147,22 @@ def _frame_number(text: str) -> int:
     return int(text)
 
 
-def _options(args: argparse.Namespace) -> SegmentOptions:
+def _options(args: argparse.Namespace, patient: Patient | None = None, bsa: str | None = None) -> SegmentOptions:
     return SegmentOptions(
-        args.frames == "all",
-        args.ed,
-        args.es,
-        args.overwrite,
-        args.picture,
+        whole_cycle=args.frames == "all",
+        ed=args.ed,
+        es=args.es,
+        overwrite=args.overwrite,
+        picture=args.picture,
+        report=args.report,
+        identify=args.identify,
+        csv=args.csv,
+        dicom_seg=args.dicom_seg,
+        patient=patient or Patient(),
+        bsa_formula=bsa or "du_bois",
+        diagnosis=args.diagnosis,
+        consistent=not args.keep_flicker,
+        correct_breathing=args.correct_breathing,
         anonymous=args.anonymous,
     )
 
@@ -133,7 +202,7 @@ def _segment(args: argparse.Namespace) -> int:
             args.input[0],
             args.output,
             maker,
-            _options(args),
+            _options(args, patient_of(args), args.bsa),
             es_path=es_path,
             on_progress=progress.update,
             on_stage=progress.stage,
@@ -161,6 +230,9 @@ def figures_text(function: dict[str, Any]) -> str:
     rows = [["", "EDV mL", "ESV mL", "SV mL", "EF %", "mass g"]]
     for name, part, mass in (("LV", lv, number(lv["mass_g"])), ("RV", rv, "")):
         rows.append([name, *(number(part[k]) for k in ("edv_ml", "esv_ml", "sv_ml", "ef_percent")), mass])
+    if any(part.get("co_l_per_min") is not None for part in (lv, rv)):
+        for row, text in zip(rows, ("CO L/min", *(number(part.get("co_l_per_min")) for part in (lv, rv)))):
+            row.append(text)
     frames = f"ED is frame {function['ed_frame'] or '—'}, ES is frame {function['es_frame'] or '—'}."
     return "\n".join("  ".join(c.rjust(7) for c in row).rstrip() for row in rows) + "\n" + frames
 

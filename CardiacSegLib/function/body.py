@@ -19,15 +19,27 @@ BODY_MASS_INDEX_PLAUSIBLE = (6.0, 110.0)  # kg/m²
 PER_M2 = "_per_m2"
 
 
-def body_surface_area(height_cm: float, weight_kg: float) -> float:
-    """Body surface area in m², 0.007184 · kg^0.425 · cm^0.725.
+#: Formulas for body surface area by name, with the words for a report.
+BSA_FORMULAS: Mapping[str, str] = {
+    "du_bois": "Du Bois: 0.007184 · kg^0.425 · cm^0.725",
+    "mosteller": "Mosteller: √(cm · kg / 3600)",
+}
 
-    D. Du Bois and E. F. Du Bois, "A formula to estimate the approximate surface area if height and weight be known",
-    Arch Intern Med 17:863-871, 1916.
+
+def body_surface_area(height_cm: float, weight_kg: float, formula: str = "du_bois") -> float:
+    """Body surface area in m².
+
+    ``"du_bois"``, 0.007184 · kg^0.425 · cm^0.725: D. Du Bois and E. F. Du Bois, "A formula to estimate the approximate
+    surface area if height and weight be known", Arch Intern Med 17:863-871, 1916. ``"mosteller"``, √(cm · kg / 3600):
+    R. D. Mosteller, "Simplified calculation of body-surface area", N Engl J Med 317:1098, 1987.
 
     Raises:
-        StudyError: height or weight is no number, or cannot be a person's.
+        StudyError: height or weight is no number, or cannot be a person's; or the formula is unknown.
     """
+    if formula not in BSA_FORMULAS:
+        raise StudyError(
+            f"There is no formula '{formula}' for body surface area; choose {' or '.join(sorted(BSA_FORMULAS))}."
+        )
     for name, value, (low, high), unit in (
         ("height", height_cm, HEIGHT_PLAUSIBLE_CM, "cm"),
         ("weight", weight_kg, WEIGHT_PLAUSIBLE_KG, "kg"),
@@ -42,18 +54,20 @@ def body_surface_area(height_cm: float, weight_kg: float) -> float:
             f"A height of {height_cm:g} cm and a weight of {weight_kg:g} kg do not go together. "
             "Are the two exchanged, or in other units?"
         )
+    if formula == "mosteller":
+        return math.sqrt(height_cm * weight_kg / 3600.0)
     return 0.007184 * weight_kg**0.425 * height_cm**0.725
 
 
 def indexed(figures: Mapping[str, Any], bsa_m2: float) -> dict[str, dict[str, float | None]]:
-    """Volumes and masses per m² of body surface.
+    """Volumes, masses and cardiac output per m² of body surface.
 
     Args:
         figures: ``lv``, ``rv`` and ``myo`` as ``function.json`` holds them; other keys are left alone.
         bsa_m2: body surface area in m².
 
     Returns:
-        the same parts; every figure in mL or g under its name and ``_per_m2``, ``None`` where it is not known.
+        the same parts; every figure in mL, g or L/min under its name and ``_per_m2``, ``None`` where it is not known.
         Percentages do not depend on body size and are left out.
 
     Raises:
@@ -65,7 +79,7 @@ def indexed(figures: Mapping[str, Any], bsa_m2: float) -> dict[str, dict[str, fl
         part: {
             key + PER_M2: None if value is None else json_number(value / bsa_m2)
             for key, value in figures[part].items()
-            if key.endswith(("_ml", "_g"))
+            if key.endswith(("_ml", "_g", "_l_per_min"))
         }
         for part in ("lv", "rv", "myo")
         if part in figures

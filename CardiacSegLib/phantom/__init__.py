@@ -36,6 +36,7 @@ class Phantom:
         labels: truth per frame, on the study's grid: what fills most of each voxel.
         volumes_ml: volume per frame in mL of LV, RV and MYO: of the bodies themselves, not of counted voxels.
         ed, es: indexes (from 0) of end diastole and end systole.
+        shifts_mm: ``(z, 2)`` as (y, x): how far breathing moved the heart in the plane of each slice.
     """
 
     study: CineStudy
@@ -43,6 +44,7 @@ class Phantom:
     volumes_ml: dict[Label, np.ndarray]
     ed: int
     es: int
+    shifts_mm: np.ndarray
 
 
 def make_phantom(config: PhantomConfig | None = None) -> Phantom:
@@ -62,7 +64,7 @@ def make_phantom(config: PhantomConfig | None = None) -> Phantom:
             f"The phantom's field of view ({field_mm:.0f} mm) is too small for this heart, which needs "
             f"{needed_mm:.0f} mm: choose more or larger pixels, or smaller ventricles."
         )
-    image, truth = draw(heart, np.random.default_rng(config.seed))
+    image, truth, shifts = draw(heart, np.random.default_rng(config.seed))
     beat_ms = 60000.0 / config.heart_rate_bpm
     study = CineStudy(
         image=image,
@@ -75,7 +77,7 @@ def make_phantom(config: PhantomConfig | None = None) -> Phantom:
     if slice_heights(heart)[0] > config.spacing[0] / 2:
         study = study.with_warnings("The phantom's stack ends above the apex: true volumes are of the whole heart.")
     volumes = {Label.LV: heart.lv_ml, Label.RV: heart.rv_ml, Label.MYO: np.full(config.frames, heart.myo_ml)}
-    return Phantom(study, tuple(LabelMap(frame, geometry) for frame in truth), volumes, ed, es)
+    return Phantom(study, tuple(LabelMap(frame, geometry) for frame in truth), volumes, ed, es, shifts)
 
 
 def _geometry(config: PhantomConfig) -> Geometry:

@@ -6,7 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from CardiacSegLib.phantom.heart import RV_WALL_MM, Heart, crescent, ease, outline, profile, rv_share, slice_heights
+from CardiacSegLib.phantom.heart import (
+    RV_WALL_MM,
+    Heart,
+    axis_offset,
+    crescent,
+    ease,
+    outline,
+    profile,
+    rv_share,
+    slice_heights,
+)
 from CardiacSegLib.study import Label
 
 # Depth in mm, at ED, in which the share of trabeculae falls to 1/e; as the signals below, fitted to healthy patients.
@@ -31,8 +41,8 @@ class _Picture:
         self.shown *= bare
 
 
-def draw(heart: Heart, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Image ``(t, z, y, x)`` int16 and labels of the same shape."""
+def draw(heart: Heart, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Image ``(t, z, y, x)`` int16, labels of the same shape, and the breathing shift ``(z, 2)`` as (y, x) in mm."""
     config = heart.config
     (ny, nx), (_, dy, dx) = config.size, config.spacing
     y, x = np.meshgrid((np.arange(ny) - 0.48 * ny) * dy, (np.arange(nx) - 0.47 * nx) * dx, indexing="ij")
@@ -40,18 +50,19 @@ def draw(heart: Heart, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray
     top, bottom, left, right = heart.reach()
     image = np.empty((config.frames, config.slices, ny, nx), np.float32)
     truth = np.zeros(image.shape, np.uint8)
+    shifts = np.zeros((config.slices, 2))
     for z, height in enumerate(slice_heights(heart)):
         way = float(np.clip(1 - height / heart.base.max(), 0, 1))  # 0 at the base, 1 at the apex
         down, aside = (float(v) for v in rng.normal(0, 1, 2) * config.breathing_mm * (1.0, 0.4))
+        shifts[z] = down, aside
         image[:, z] = _body(y, x, (down, aside), way, rng)
-        # The long axis is not quite the stack's.
-        cy, cx = down + 6 * way - 3, aside + 4 * way - 2
+        cy, cx = (float(axis + breath) for axis, breath in zip(axis_offset(way), (down, aside)))
         rows = np.flatnonzero((y[:, 0] > cy + top) & (y[:, 0] < cy + bottom))
         columns = np.flatnonzero((x[0] > cx + left) & (x[0] < cx + right))
         part = (slice(None), z, slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
         _draw_heart(heart, float(height), y[part[2:]] - cy, x[part[2:]] - cx, image[part], truth[part], rng)
     image *= _GREY * _shading(y, x, config.bias, rng)
-    return _rician(image, _GREY * config.noise, rng), truth
+    return _rician(image, _GREY * config.noise, rng), truth, shifts
 
 
 def _rician(image: np.ndarray, sd: float, rng: np.random.Generator) -> np.ndarray:

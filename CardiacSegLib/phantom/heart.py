@@ -16,8 +16,8 @@ _WIDEST = 0.75  # where the ellipsoids are widest, as a share of the way from th
 _PROFILE = 1 - (_WIDEST**3 + (1 - _WIDEST) ** 3) / (3 * _WIDEST**2)  # integral of the squared profile over [0, 1]
 _LENGTH = 1.6  # cavity length at ED over the cube root of its volume
 _APICAL_WALL = 0.6  # thickness of the apex over that of the wall
-_RV_TIP = 0.18  # height of the RV's tip over that of the valve plane
-_RV_HALF_ANGLE = np.radians(82.0)
+RV_TIP = 0.18  # height of the RV's tip over that of the valve plane
+RV_HALF_ANGLE = np.radians(82.0)
 RV_WALL_MM = 3.0
 _SYSTOLE = 0.36  # end systole as a share of the cycle
 
@@ -87,15 +87,20 @@ def crescent(angle: Any, height: Any) -> tuple[Any, Any]:
 
     ``height`` is that above the apex as a share of the ED valve plane's: the crescent is narrower at the apex.
     """
-    half = _RV_HALF_ANGLE * (0.62 + 0.38 * np.clip(height, 0, 1))
+    half = RV_HALF_ANGLE * crescent_width(height)
     x = np.clip(angle / half, -1, 1)
     arch, lean = 1 - np.abs(x) ** 3, 1 - 0.2 * x
     return arch * lean, (np.abs(x) < 1) * (-3 * np.sign(x) * x**2 * lean - 0.2 * arch) / half
 
 
+def crescent_width(height: Any) -> Any:
+    """Angle of the RV's crescent over that at the ED valve plane, at a height as a share of that plane's."""
+    return 0.62 + 0.38 * np.clip(height, 0, 1)
+
+
 def rv_share(height: Any, base: Any) -> Any:
     """Depth of the RV at a height over that at the base."""
-    return np.clip((height / base - _RV_TIP) / (1 - _RV_TIP), 0, 1) ** 0.6
+    return np.clip((height / base - RV_TIP) / (1 - RV_TIP), 0, 1) ** 0.6
 
 
 def fit_heart(config: PhantomConfig, fill: np.ndarray) -> Heart:
@@ -115,13 +120,22 @@ def fit_heart(config: PhantomConfig, fill: np.ndarray) -> Heart:
     angle = np.radians(np.arange(-90, 90) + 0.5)
     linear, square = np.empty_like(base), np.empty_like(base)
     for t, top in enumerate(base):
-        h = top * (_RV_TIP + (1 - _RV_TIP) * share)
+        h = top * (RV_TIP + (1 - RV_TIP) * share)
         depth = rv_share(h, top)[:, None] * crescent(angle, h[:, None] / (length + apex))[0] * outline(angle)
-        cell = np.radians(1.0) * top * (1 - _RV_TIP) / len(share)
+        cell = np.radians(1.0) * top * (1 - RV_TIP) / len(share)
         linear[t] = (depth * outline(angle) * epi[t] * profile(h / top)[:, None]).sum() * cell
         square[t] = (depth**2).sum() * cell / 2
     depth = (np.sqrt(linear**2 + 4000 * square * rv) - linear) / (2 * square)
     return Heart(config, base, endo, epi, depth, apex, lv, rv, float(myo))
+
+
+def axis_offset(way: Any) -> tuple[Any, Any]:
+    """Where the long axis runs in the image, (y, x) in mm, at a share of the way from the ED valve plane to the apex.
+
+    It is not quite the stack's: the heart's sections are shifted along it.
+    """
+    way = np.clip(way, 0, 1)
+    return 6 * way - 3, 4 * way - 2
 
 
 def slice_heights(heart: Heart) -> np.ndarray:

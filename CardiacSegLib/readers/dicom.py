@@ -71,6 +71,7 @@ def read_dicom_folder(folder: Path) -> CineStudy:
         source=str(folder),
         kind="dicom",
         warnings=(*contents.sentences(), *left_out, *stack.warnings, *said),
+        sources=tuple(tuple(header.path for header in frame) for frame in stack.frames),
     )
 
 

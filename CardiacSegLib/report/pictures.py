@@ -316,7 +316,7 @@ def study_picture(
     for index in frames:
         for given in (labels.get(index), truth.get(index)):
             if given is not None:
-                _check_grid(given.geometry, study, index)
+                check_grid(given.geometry, study, index)
     used = [given[i].data for given in (labels, truth) for i in frames if i in given]
     empty = np.zeros(study.geometry.shape, np.uint8)
     view = heart_view(used or [empty], study.spacing, tile_px=min(200, max(120, 2400 // study.slices)))
@@ -341,7 +341,7 @@ def _row_title(study: CineStudy, index: int) -> str:
     return text
 
 
-def _check_grid(geometry: Geometry, study: CineStudy, index: int) -> None:
+def check_grid(geometry: Geometry, study: CineStudy, index: int) -> None:
     if not geometry.matches(study.geometry):
         raise StudyError(
             f"The labels of frame {study.frame_numbers[index]} are not on the grid of '{study.name}': "

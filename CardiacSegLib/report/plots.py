@@ -22,6 +22,8 @@ from CardiacSegLib.writers import write_text
 
 #: Lines without a colour of their own take these in turn.
 LINE_COLOURS = ("#000000", "#0072B2", "#CC79A7", "#009E73", "#E69F00")
+#: Curves of structures are told apart without colour too.
+STRUCTURE_DASHES = {"LV": "", "RV": "9 4", "MYO": "2 3"}
 #: The x and the y values of a curve.
 Points = tuple[Sequence[float], Sequence[float]]
 
@@ -30,14 +32,14 @@ _CHAR_PX = 6.3  # mean width of a character of 12 px text
 _FONT = 'font-family="Helvetica, Arial, sans-serif"'
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """Text as it may stand in XML: escaped, without control characters."""
     return escape("".join(c for c in text if c >= " " and c not in "\ufffe\uffff" and not "\ud800" <= c <= "\udfff"))
 
 
 def _text(x: float, y: float, text: str, anchor: str = "start", size: int = 12, extra: str = "") -> str:
     place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
-    return f'<text {place} font-size="{size}" fill="{_INK}"{extra}>{_clean(text)}</text>'
+    return f'<text {place} font-size="{size}" fill="{_INK}"{extra}>{clean(text)}</text>'
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, colour: str, width: float = 1.0, dash: str = "") -> str:
@@ -125,14 +127,14 @@ class _Axes:
             for a, b in zip(xs.tolist(), ys.tolist())
         ]
 
-    def draw_curve(self, xs: np.ndarray, ys: np.ndarray, colour: str) -> None:
+    def draw_curve(self, xs: np.ndarray, ys: np.ndarray, colour: str, dash: str = "") -> None:
         pairs = zip(xs.tolist(), ys.tolist())
         points = " ".join(f"{self.px(a):.1f},{self.py(b):.1f}" for a, b in pairs)
+        dashed = f' stroke-dasharray="{dash}"' if dash else ""
         self.parts.append(
-            f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2" stroke-linejoin="round"/>'
+            f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2" '
+            f'stroke-linejoin="round"{dashed}/>'
         )
-        if len(xs) <= 40:
-            self.draw_dots(xs, ys, colour, 3)
 
     def draw_level(self, value: float, name: str, decimals: int, text_y: float, dash: str = "") -> None:
         """A horizontal line through the frame; its name and value to the right, at ``text_y`` px."""
@@ -148,7 +150,7 @@ def _document(width: float, height: float, parts: Sequence[str], title: str) -> 
         f'height="{height:.0f}" role="img" {_FONT}>'
     )
     ground = f'<rect width="{width:.0f}" height="{height:.0f}" fill="#FFFFFF"/>'
-    return "\n".join([head, f"<title>{_clean(title)}</title>", ground, *parts, "</svg>", ""])
+    return "\n".join([head, f"<title>{clean(title)}</title>", ground, *parts, "</svg>", ""])
 
 
 def _fit(text: str, width: float, size: int) -> str:
@@ -215,7 +217,10 @@ def scatter_svg(automatic: Sequence[float], manual: Sequence[float], title: str,
 
 @dataclass(frozen=True)
 class Panel:
-    """One frame of curves: series by name, labels of the axes, and what is marked on the x axis (name → x)."""
+    """One frame of curves: series by name, labels of the axes, and what is marked on the x axis (name → x).
+
+    ``dots`` are drawn as dots alone, in the colour of the series of that name; without any, the series have dots.
+    """
 
     series: Mapping[str, Points]
     xlabel: str
@@ -223,6 +228,7 @@ class Panel:
     title: str = ""
     marks: Mapping[str, float] = field(default_factory=dict)
     whole_x: bool = False  # ticks at whole numbers only
+    dots: Mapping[str, Points] = field(default_factory=dict)
 
 
 def series_colours(names: Sequence[str]) -> dict[str, str]:
@@ -247,8 +253,8 @@ def curves_svg(
 
 def panels_svg(panels: Sequence[Panel], title: str, width: float = 640, height: float = 260) -> str:
     """Several frames of curves beneath each other, ``width`` px wide with frames of ``height`` px."""
-    parts = [_text(width / 2, 26, _fit(title, width - 30, 16), "middle", 16)]
-    y = 40.0
+    parts = [_text(width / 2, 26, _fit(title, width - 30, 16), "middle", 16)] if title else []
+    y = 40.0 if title else 4.0
     for panel in panels:
         y = _draw_panel(parts, panel, y, width, height)
     return _document(width, y, parts, title)
@@ -262,8 +268,10 @@ def _draw_panel(parts: list[str], panel: Panel, y: float, width: float, height: 
     colours = series_colours(list(panel.series))
     y = _draw_legend(parts, list(panel.series), colours, y, width) + (16 if panel.marks else 4)
     curves = {name: _finite_pairs(*points) for name, points in panel.series.items()}
-    every_x = [v for xs, _ in curves.values() for v in xs] + [v for v in panel.marks.values() if math.isfinite(v)]
-    every_y = [v for _, ys in curves.values() for v in ys]
+    dots = {name: _finite_pairs(*points) for name, points in panel.dots.items()}
+    shown = [*curves.values(), *dots.values()]
+    every_x = [v for xs, _ in shown for v in xs] + [v for v in panel.marks.values() if math.isfinite(v)]
+    every_y = [v for _, ys in shown for v in ys]
     axes = _Axes(70, y, width - 95, height, _span(every_x, 0.02), _span(every_y))
     axes.draw_frame(panel.xlabel, panel.ylabel, panel.whole_x)
     for name, x in panel.marks.items():
@@ -274,7 +282,9 @@ def _draw_panel(parts: list[str], panel: Panel, y: float, width: float, height: 
         axes.parts.append(_text(70 + axes.width / 2, y + height / 2, "no values", "middle"))
     for name, (xs, ys) in curves.items():
         if len(xs):
-            axes.draw_curve(xs, ys, colours[name])
+            axes.draw_curve(xs, ys, colours[name], STRUCTURE_DASHES.get(name, ""))
+    for name, (xs, ys) in (dots or {n: c for n, c in curves.items() if len(c[0]) <= 40}).items():
+        axes.draw_dots(xs, ys, colours.get(name, _INK), 3)
     parts += axes.parts
     return y + height + 52
 
@@ -284,11 +294,11 @@ def _draw_legend(parts: list[str], names: Sequence[str], colours: Mapping[str, s
     x = 70.0
     for name in names:
         shown = _fit(name, width - 130, 12)
-        need = 30 + _CHAR_PX * len(shown) + 16
+        need = 34 + _CHAR_PX * len(shown) + 16
         if x + need > width and x > 70:
             x, y = 70.0, y + 18
-        parts.append(_line(x, y + 10, x + 22, y + 10, colours[name], 3))
-        parts.append(_text(x + 28, y + 14, shown))
+        parts.append(_line(x, y + 10, x + 26, y + 10, colours[name], 3, STRUCTURE_DASHES.get(name, "")))
+        parts.append(_text(x + 32, y + 14, shown))
         x += need
     return y + 20
 

@@ -84,7 +84,7 @@ _DEFAULT_2D = Preset(
     name="default-2d",
     summary="Slice by slice with both neighbours; AdamW, cosine, averaged weights, augmented for other scanners.",
     network=NetworkConfig(features=(16, 32, 64, 128, 256), dropout=(0.1,), standardise=True),
-    preprocessing=PreprocessingConfig(min_size=128),
+    preprocessing=PreprocessingConfig(min_size=128, region=True),
     loss=LossConfig(kind="dice-ce", dice_weights=(0.0, 1.0, 1.0, 1.0)),
     augmentation=STRANGERS,
     training=TrainingConfig(
@@ -109,8 +109,18 @@ _DEFAULT_3D = replace(
     name="default-3d",
     summary="Whole stacks at 10 mm slice distance, pooled in plane; otherwise as default-2d.",
     network=NetworkConfig(dims=3, in_slices=1, features=(16, 32, 64, 128, 256), dropout=(0.1,), standardise=True),
-    preprocessing=PreprocessingConfig(min_size=128, slice_mm=10.0, train_slices=12),
+    preprocessing=PreprocessingConfig(min_size=128, region=True, slice_mm=10.0, train_slices=12),
     training=replace(_DEFAULT_2D.training, batch_size=4),
+)
+
+_FINDER = replace(
+    _DEFAULT_2D,
+    name="finder",
+    summary="Where in a slice the heart lies, on 4 mm pixels: the coarse pass of CardiacSegLib.region.",
+    network=NetworkConfig(features=(16, 32, 64, 96), dropout=(0.1,), standardise=True),
+    preprocessing=PreprocessingConfig(pixel_mm=4.0, train_size=144, min_size=64),
+    augmentation=replace(STRANGERS, any_rotation=0.7, flip=0.5, scale=(0.7, 1.4), elastic_px=1.0, slice_jitter_px=0.4),
+    training=replace(_DEFAULT_2D.training, epochs=80, crop=96, crop_at_heart=0.7, validate_every=20),
 )
 
 PRESETS: dict[str, Preset] = {
@@ -118,6 +128,7 @@ PRESETS: dict[str, Preset] = {
     for p in (
         _DEFAULT_2D,
         _DEFAULT_3D,
+        _FINDER,
         *(_paper(dims, loss) for dims in (2, 3) for loss in ("ce", "dice", "dice-ce")),
     )
 }

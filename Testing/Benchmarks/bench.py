@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from inference_speed import cold_table, inference_tables, memory_table
+from inference_speed import cold_table, cycle_table, inference_tables, memory_table
 from studies import usual_study
 from tables import Table
 from training_speed import training_tables
@@ -62,6 +62,7 @@ def _tables(quick: bool) -> Iterator[Table]:
         scratch = Path(folder)
         source = usual_study(acdc, scratch, quick)
         yield from inference_tables(source.folder, source.words, scratch, 1 if quick else 7, warm_up=not quick)
+        yield cycle_table(scratch, 1 if quick else 3, quick)
         yield cold_table(source.folder, scratch, repeats=1 if quick else 3)
         yield memory_table(source.folder, scratch)
         for name, rounds, steps in (("default-2d", 3, 16), ("paper-2d-dice-ce", 1, 8)):

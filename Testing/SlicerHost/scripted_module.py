@@ -78,6 +78,13 @@ class ScriptedModuleWidget(SceneWidget):
         if hasattr(self._hostPython, "exit"):
             self._hostPython.exit()
 
+    def reload(self) -> None:
+        """The Python widget anew, from the code that was just read."""
+        name = self._hostModule.name
+        self._hostPython = getattr(sys.modules[name], f"{name}Widget")(self)
+        setattr(slicer.modules, f"{name}Widget", self._hostPython)
+        self._hostPython.setup()
+
 
 class ScriptedLoadableModule:
     def __init__(self, parent) -> None:
@@ -123,6 +130,9 @@ class ScriptedLoadableModuleWidget:
 
     def setup(self) -> None:
         """The developer's area is not shown."""
+
+    def onReload(self) -> None:
+        slicer.util.reloadScriptedModule(self.moduleName)
 
     def cleanup(self) -> None:
         pass
@@ -194,10 +204,8 @@ def load(path: Path) -> ScriptedModuleWidget:
     slicer.app.hostCompleteStartup()
     holder = ScriptedModuleWidget(module)
     holder.setMRMLScene(slicer.mrmlScene)
-    holder._hostPython = getattr(code, f"{name}Widget")(holder)
-    setattr(slicer.modules, f"{name}Widget", holder._hostPython)
     module.__dict__["host"] = holder
-    holder._hostPython.setup()
+    holder.reload()
     slicer.app.moduleManager().moduleLoaded.emit(name)
     return holder
 

@@ -1,8 +1,10 @@
-"""What a user does, for tests: clicks, brush strokes of the Segment Editor; and masks without a network."""
+"""What a user does, for tests: clicks, waits, brush strokes of the Segment Editor; and masks without a network."""
 
 from __future__ import annotations
 
 import types
+from collections.abc import Callable
+from pathlib import Path
 
 from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
@@ -20,6 +22,47 @@ def click(button) -> None:
         parent = parent.parent()
     assert button.enabled, f"{button.objectName} is not enabled"
     QTest.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+def wait(host, until: Callable[[], bool], what: str, seconds: float = 90.0) -> None:
+    """Let the window live until something has come about."""
+    try:
+        host.waitFor(until, seconds)
+    except TimeoutError:
+        raise AssertionError(f"{what} did not come about in {seconds:.0f} s") from None
+
+
+def settle(host, module) -> None:
+    """Wait for what follows edits and nodes that came or went, after a moment of rest."""
+    host.process()
+    timers = (module.resultsPanel.timer, module._removed, module._added)
+    host.waitFor(lambda: not any(timer.active for timer in timers))
+
+
+def load(host, module, path: Path):
+    """Load a file or a folder by its button; returns the cine that is then chosen."""
+    host.answer(str(path))
+    click(module.ui.loadFolderButton if path.is_dir() else module.ui.loadFileButton)
+    return module.parameters.cine
+
+
+def segment(host, module) -> None:
+    """Click Segment and wait."""
+    click(module.ui.segmentButton)
+    assert module.segmentPanel.running, list(host.dialogs)
+    wait(host, lambda: not module.segmentPanel.running, "Segmenting")
+    host.check()
+
+
+def column(module, number: int) -> list[str]:
+    """A column of the results table as it is seen: figures, values, indexed values, notes."""
+    table = module.ui.resultsTable
+    return [table.item(row, number).text() for row in range(table.rowCount)]
+
+
+def figures(module) -> dict[str, str]:
+    """The results table as it is seen: figure → value."""
+    return dict(zip(column(module, 0), column(module, 1)))
 
 
 def paint(host, module, phase: str, label: Label, block: tuple[slice, slice, slice]) -> int:

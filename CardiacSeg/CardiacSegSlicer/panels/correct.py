@@ -131,17 +131,17 @@ class CorrectPanel:
 
     def showCorrected(self) -> None:
         """Say what is edited and what was corrected."""
-        reading, words, frames = self.module.reading, [], []
+        reading, masks, words, frames = self.module.reading, self.module.masks, [], []
         if reading is not None and reading.hasResult:
             words.append(self._editedText())
-            try:
-                for phase, structures in reading.corrected().items():
-                    names = ", ".join(sorted(s.name for s in structures))
-                    if names:
-                        words.append(_("Corrected by hand at {phase}: {names}.").format(phase=phase, names=names))
-                frames = reading.correctedFrames()
-            except CardiacSegError as error:
-                words.append(str(error))
+        if self.module.masksProblem:
+            words.append(self.module.masksProblem)
+        if masks is not None:
+            for phase, structures in reading.corrected(masks).items():
+                names = ", ".join(sorted(s.name for s in structures))
+                if names:
+                    words.append(_("Corrected by hand at {phase}: {names}.").format(phase=phase, names=names))
+            frames = masks.correctedFrames()
             others = [n for n in frames if n not in {reading.maskFrame(phase) for phase in PHASES}]
             if others:
                 numbers = ", ".join(map(str, others))

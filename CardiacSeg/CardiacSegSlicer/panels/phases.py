@@ -70,7 +70,7 @@ class PhasesPanel:
         self.module.resultsPanel.edited()
 
     def onPlay(self, checked: bool) -> None:
-        self.ui.playButton.text = _("Pause") if checked else _("&Play")
+        self.ui.playButton.text = _("&Pause") if checked else _("&Play")
         if self.module.reading is not None:
             cine = self.module.reading.node.cine
             sequence = sequenceOfProxy(cine)

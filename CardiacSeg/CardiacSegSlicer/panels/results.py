@@ -13,6 +13,7 @@ from CardiacSegLib.writers import write_text
 from CardiacSegSlicer import charts, export, results, views
 from CardiacSegSlicer.parameters import provenanceOf
 from CardiacSegSlicer.reading import PHASES
+from CardiacSegSlicer.sequences import sequenceOfProxy, triggerTimes
 
 #: ms of rest after an edit before the figures are taken again.
 REST_MS = 200
@@ -49,15 +50,17 @@ class ResultsPanel:
         self.refresh()
 
     def refresh(self) -> None:
-        """Take the figures again and show them."""
+        """Take the figures of the masks as they were read last and show them."""
         reading = self.module.reading
         self.ui.resultsSection.enabled = reading is not None and reading.hasResult
         self.rows, self.function, warnings = [], {}, []
         self.timer.stop()
-        if reading is not None and reading.hasResult:
+        if self.module.masksProblem:
+            warnings = [self.module.masksProblem]
+        elif self.module.masks is not None:
             try:
                 warnings = self._take(reading)
-            except CardiacSegError as error:  # the cine was changed so that nothing can be measured
+            except CardiacSegError as error:  # a phase whose frame is not known any more
                 self.rows, self.function, warnings = [], {}, [str(error)]
         views.showChart(None if reading is None else reading.node.curveChart)
         self._fillTable()
@@ -67,15 +70,15 @@ class ResultsPanel:
     def _take(self, reading) -> list:
         """Take the figures; returns what should be looked at."""
         bsa, warnings = self._bodySurfaceArea(reading)
-        self.function = reading.function()
-        self.rows = results.figureRows(self.function, reading.corrected(), bsa)
+        self.function = reading.function(self.module.masks)
+        self.rows = results.figureRows(self.function, reading.corrected(self.module.masks), bsa)
         self._nodes(reading)
         return [*warnings, *self.function["warnings"], *self._stale(reading)]
 
     def _settle(self) -> None:
         """What leaves the panel is of the masks as they are now."""
         if self.timer.active:
-            self.refresh()
+            self.module.resultsChanged()
 
     def _bodySurfaceArea(self, reading):
         try:
@@ -96,8 +99,9 @@ class ResultsPanel:
             node.functionTable = scene.AddNewNodeByClass("vtkMRMLTableNode", f"{reading.name} function")
         results.fillTable(node.functionTable, self.rows)
         if reading.isCycle:
+            times = triggerTimes(sequenceOfProxy(node.cine))
             node.curveTable, node.curveChart = charts.timeVolumeCurve(
-                reading.labelsByFrame(), reading.study().times_ms, scene, reading.name, node.curveTable, node.curveChart
+                self.module.masks.labels, times, scene, reading.name, node.curveTable, node.curveChart
             )
 
     def _fillTable(self) -> None:
@@ -122,7 +126,7 @@ class ResultsPanel:
         if not self._showing and self.module.reading is not None:
             self.module.reading.node.heightCm = self.ui.heightSpinBox.value
             self.module.reading.node.weightKg = self.ui.weightSpinBox.value
-            self.refresh()
+            self.module.resultsChanged()
 
     # ------------------------------------------------------------------- out
 
@@ -144,14 +148,14 @@ class ResultsPanel:
         """Write the report of the masks as they are now."""
         from CardiacSegLib.report.reading import write_reading_report
 
-        reading = self.module.reading
+        reading, masks = self.module.reading, self.module.masks
         write_reading_report(
             path,
             reading.study(ofMasks=True),
-            reading.labelsByFrame(),
+            masks.labels,
             self.function,
             indexed=results.indexedFigures(self.function, self._bodySurfaceArea(reading)[0]),
-            corrected=reading.corrected(),
+            corrected=reading.corrected(masks),
             provenance=provenanceOf(reading.node),
         )
 
@@ -164,7 +168,7 @@ class ResultsPanel:
         """Write NIfTI label maps and .seg.nrrd files; what is there already stays and is an error."""
         reading = self.module.reading
         nodes = {node.GetID(): node for node in map(reading.segmentation, PHASES) if node is not None}
-        export.exportLabelMaps(reading.study(ofMasks=True), reading.labelsByFrame(), folder)
+        export.exportLabelMaps(reading.study(ofMasks=True, voxels=False), self.module.masks.labels, folder)
         export.exportSegmentations(nodes.values(), folder)
 
     def onTrainingCase(self, _checked=False) -> None:
@@ -175,7 +179,8 @@ class ResultsPanel:
     def addToTrainingSet(self, folder: str) -> None:
         """Write this case with its masks in the layout that training reads."""
         reading = self.module.reading
-        labels = {reading.maskFrame(phase) - 1: reading.labels(phase) for phase in PHASES if reading.maskFrame(phase)}
+        phases = {reading.maskFrame(phase) - 1 for phase in PHASES}
+        labels = {index: labels for index, labels in self.module.masks.labels.items() if index in phases}
         export.addToTrainingSet(reading.study(ofMasks=True), labels, folder, reading.name)
 
     def _askFile(self, title: str, suffix: str, kinds: str) -> str:

@@ -181,7 +181,7 @@ class SegmentPanel:
             self.probe = None
 
     def _showRunning(self, running: bool) -> None:
-        self.ui.segmentButton.text = _("Cancel") if running else _("&Segment")
+        self.ui.segmentButton.text = _("Ca&ncel") if running else _("Se&gment")
         self.ui.segmentButton.enabled = running or self.module.reading is not None
         self.ui.progressBar.visible = running
         self.ui.progressBar.maximum = 0

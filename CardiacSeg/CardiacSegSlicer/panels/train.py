@@ -31,6 +31,7 @@ class TrainPanel:
         for words, device in ((_("Automatic"), "auto"), (_("CPU"), "cpu"), (_("GPU"), "cuda"), (_("Apple GPU"), "mps")):
             self.ui.trainDeviceComboBox.addItem(words, device)
         self.ui.trainPresetComboBox.connect("currentIndexChanged(int)", self.onPreset)
+        self.ui.trainDeviceComboBox.connect("currentIndexChanged(int)", lambda _index: self.showStart())
         self.ui.trainDataPath.connect("currentPathChanged(QString)", self.onData)
         self.ui.trainOutputPath.connect("currentPathChanged(QString)", self.onOutput)
         self.ui.trainStartButton.connect("clicked(bool)", self.onStart)
@@ -65,21 +66,46 @@ class TrainPanel:
         self.refresh()
 
     def onStart(self, _checked=False) -> None:
+        """Start with what is chosen; or go on with a training that was stopped, as it was started."""
         parameters = self.module.parameters
         try:
+            if self._resumes():
+                self.module.logic.installer.ensure()
+                self.run.resume()
+                self._follow()
+                return
             if not parameters.trainData or not parameters.trainOutput:
                 raise CardiacSegError(_("Choose a data folder and an output folder first."))
-            self.run = self.module.logic.train(
-                parameters.trainData,
-                parameters.trainOutput,
-                parameters.trainPreset,
-                folds=parameters.trainFolds or None,
-                epochs=parameters.trainEpochs or None,
-                device=self.ui.trainDeviceComboBox.itemData(self.ui.trainDeviceComboBox.currentIndex),
-            )
+            self.run = self.module.logic.train(parameters.trainData, parameters.trainOutput, **self._options())
         except CardiacSegError as error:
             self.module.fail(error)
             return
+        self._follow()
+
+    def _resumes(self) -> bool:
+        """Whether the folder holds a stopped training, and nothing else than it was started with is asked for."""
+        parameters = self.module.parameters
+        if parameters is None or self.run is None or self.run.state != "stopped":
+            return False
+        former = self.run.settings
+        chosen = {"dataFolder": parameters.trainData, **self._options()}
+        return not parameters.trainData or all(former.get(key) == value for key, value in chosen.items())
+
+    def _options(self) -> dict:
+        """What is chosen besides the folders."""
+        parameters, devices = self.module.parameters, self.ui.trainDeviceComboBox
+        return {
+            "preset": parameters.trainPreset,
+            "folds": parameters.trainFolds or None,
+            "epochs": parameters.trainEpochs or None,
+            "device": devices.itemData(devices.currentIndex),
+        }
+
+    def showStart(self) -> None:
+        """Say on the button whether a training begins or goes on."""
+        self.ui.trainStartButton.text = _("Resume tra&ining") if self._resumes() else _("Start tra&ining")
+
+    def _follow(self) -> None:
         self.timer.start()
         self.refresh()
 
@@ -98,6 +124,7 @@ class TrainPanel:
         """Show status and curves; a finished network enters the model list."""
         running = self.run is not None and self.run.running
         self.ui.trainStartButton.enabled = not running
+        self.showStart()
         self.ui.trainStopButton.enabled = running
         if self.run is None:
             self.ui.trainStatusLabel.text = ""

@@ -1,0 +1,299 @@
+"""The panel, section by section: what is clicked, and what is then seen.
+
+Masks are the phantom's own, put in as a finished job would, so that no network is needed.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+
+import numpy as np
+import pytest
+
+if sys.version_info < (3, 10):
+    pytest.skip("slicer-core needs Python 3.10 or later", allow_module_level=True)
+slicer = pytest.importorskip("slicer", reason="slicer-core (3D Slicer's MRML) is not installed")
+pytest.importorskip("PySide6", reason="PySide6 (Qt) is not installed")
+from PySide6.QtCore import Qt  # noqa: E402
+
+from CardiacSegLib import DISCLAIMER  # noqa: E402
+from CardiacSegLib.study import CineStudy, Geometry, Label  # noqa: E402
+from conftest import add_cine  # noqa: E402
+from SlicerHost.user import click, column, figures, load, paint, put_masks, settle, wait  # noqa: E402
+
+CORNER = (slice(0, 1), slice(0, 4), slice(0, 4))
+
+
+@pytest.fixture
+def read(module, phantom):
+    """The module with a cine that was segmented."""
+    add_cine(module, phantom)
+    put_masks(module, phantom)
+    return module
+
+
+# ----------------------------------------------------------------------------------------------------- Cine MR
+
+
+def test_choosing_a_cine_says_what_it_is_and_shows_it_in_its_own_plane(host, module, small_cine):
+    from CardiacSegSlicer import views
+
+    cine = load(host, module, small_cine)
+    for words in ("5 slices of 104 × 120", "6 frames", "2.5 × 2.5 mm", "20 mm between slices"):
+        assert words in module.ui.understoodLabel.text
+    logic = slicer.app.applicationLogic().GetSliceLogicByLayoutName("Red")
+    assert logic.GetSliceCompositeNode().GetBackgroundVolumeID() == cine.GetID()
+    shown = slicer.util.arrayFromVTKMatrix(logic.GetSliceNode().GetSliceToRAS())[:3, :3]
+    np.testing.assert_allclose(shown, views.shortAxisOrientation(cine), atol=1e-6)
+    assert slicer.app.layoutManager().layoutLogic().GetLayoutNode().GetViewArrangement() == views.CINE_LAYOUT
+
+
+def test_single_slice_sequences_are_offered_assembled_and_not_offered_again(host, module, phantom):
+    from CardiacSegSlicer.loading import addCine
+
+    study, g = phantom.study, phantom.study.geometry
+    assert not module.ui.assembleButton.visible
+    for z in np.random.default_rng(0).permutation(study.slices).tolist():
+        one = Geometry((1, *g.shape[1:]), g.spacing, tuple(g.to_lps(np.array([z, 0, 0])).tolist()), g.direction)
+        part = CineStudy(study.image[:, z : z + 1], one, name=f"slice {z}", times_ms=study.times_ms)
+        addCine(part, slicer.mrmlScene)
+    settle(host, module)
+    assert module.ui.assembleButton.visible
+    click(module.ui.assembleButton)
+    whole = module.reading.study()
+    assert whole.geometry.matches(g) and (whole.image == study.image).all()
+    settle(host, module)
+    assert not module.ui.assembleButton.visible
+
+
+def test_what_is_no_cine_is_said_in_words_and_cannot_be_segmented(module):
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "one")
+    slicer.util.updateVolumeFromArray(node, np.zeros((1, 32, 32), np.int16))
+    module.parameters.cine = node
+    assert module.ui.problemLabel.text and module.ui.problemLabel.visible
+    assert not module.ui.segmentButton.enabled
+
+
+def test_a_file_that_is_no_image_is_said_in_one_message(host, module, tmp_path):
+    path = tmp_path / "broken.nii.gz"
+    path.write_bytes(b"nothing")
+    load(host, module, path)
+    assert len(host.dialogs.texts("error")) == 1 and "broken" in host.dialogs.texts("error")[0]
+    host.dialogs.reset()
+    assert module.reading is None
+
+
+# ------------------------------------------------------------------------------------------------------ Phases
+
+
+def test_the_cine_follows_the_sliders_and_the_frame_shown_can_be_taken(host, module, phantom):
+    from CardiacSegSlicer import views
+
+    cine, ui = add_cine(module, phantom), module.ui
+    ui.phasesSection.collapsed = False
+    assert ui.automaticPhasesCheckBox.checked and ui.edSlider.maximum == phantom.study.frames
+    for slider, phase, frames in ((ui.edSlider, "ED", (4, 2)), (ui.esSlider, "ES", (6, 5))):
+        for frame in frames:  # while it is dragged
+            slider.value = frame
+            assert views.frameShown(cine) == frame == module.reading.frame(phase)
+    assert not ui.automaticPhasesCheckBox.checked and module.reading.frame("ED") == 2
+    views.showFrame(cine, 3)
+    click(ui.edHereButton)
+    views.showFrame(cine, 6)
+    click(ui.esHereButton)
+    assert (ui.edSlider.value, ui.esSlider.value) == (3, 6)
+    assert [module.reading.frame(phase) for phase in ("ED", "ES")] == [3, 6]
+    click(ui.automaticPhasesCheckBox)
+    assert module.reading.node.automaticPhases
+
+
+def test_play_shows_the_frames_one_after_another_until_it_is_paused(host, module, phantom):
+    from CardiacSegSlicer import views
+
+    cine, button = add_cine(module, phantom), module.ui.playButton
+    click(button)
+    assert button.text.replace("&", "") == "Pause" and views.isPlaying(cine)
+    seen = set()
+    wait(host, lambda: seen.add(views.frameShown(cine)) or len(seen) >= 3, "Three frames")
+    click(button)
+    assert button.text.replace("&", "") == "Play" and not views.isPlaying(cine)
+
+
+# ----------------------------------------------------------------------------------------------------- Segment
+
+
+def test_models_are_those_shipped_and_files_of_ones_own_of_which_several_are_averaged(host, module, phantom, tmp_path):
+    add_cine(module, phantom)
+    models, own = module.ui.modelList, tmp_path / "mine.pt"
+
+    def listed() -> dict[str, bool]:
+        items = [models.item(i) for i in range(models.count)]
+        return {item.text(): item.checkState() == Qt.CheckState.Checked for item in items}
+
+    assert listed()["fast"] and sum(listed().values()) == 1
+    host.answer(str(own))
+    click(module.ui.addModelButton)
+    assert listed()["fast"] and listed()["mine"]
+    click(module.ui.segmentButton)
+    arguments = module.segmentPanel.job._process.arguments
+    assert [arguments[i + 1] for i, a in enumerate(arguments) if a == "--model"] == ["fast", str(own)]
+    click(module.ui.segmentButton)
+    for i in range(models.count):
+        models.item(i).setCheckState(Qt.CheckState.Unchecked)
+    click(module.ui.segmentButton)
+    assert not module.segmentPanel.running and "No model" in host.dialogs.texts("error")[0]
+    host.dialogs.reset()
+
+
+def test_a_gpu_is_named_with_its_memory_and_can_be_chosen(host, module, phantom, monkeypatch):
+    from CardiacSegSlicer import jobs
+
+    found = '{"result": {"cuda": [["NVIDIA RTX A5000", 25757220864]], "mps": false}}'
+    monkeypatch.setattr(jobs, "_PROBE", f"print('{found}')")
+    add_cine(module, phantom)
+    module.segmentPanel.probe = None
+    module.ui.segmentSection.collapsed = False
+    devices = module.ui.deviceComboBox
+    wait(host, lambda: devices.count > 1, "The devices")
+    assert [devices.itemText(i) for i in range(devices.count)] == ["Automatic", "NVIDIA RTX A5000, 24 GB", "CPU"]
+    devices.currentIndex = 1
+    assert module.parameters.device == "cuda"
+    click(module.ui.segmentButton)
+    arguments = module.segmentPanel.job._process.arguments
+    assert arguments[arguments.index("--device") + 1] == "cuda"
+    click(module.ui.segmentButton)
+
+
+def test_a_declined_install_is_one_readable_message(host, module, phantom):
+    from CardiacSegSlicer.installer import PACKAGES, Installer
+
+    image = [package for package in PACKAGES if package.title == "scikit-image"]
+    module.logic.installer = Installer(find=lambda: image)
+    add_cine(module, phantom)
+    settle(host, module)
+    host.answer(False)
+    click(module.ui.segmentButton)
+    assert not module.segmentPanel.running
+    assert len(host.dialogs.texts("error")) == 1 and "scikit-image" in host.dialogs.texts("error")[0]
+    assert host.installs == []
+    host.dialogs.reset()
+    assert module.ui.segmentButton.enabled
+
+
+# ----------------------------------------------------------------------------------------------------- Correct
+
+
+def test_an_edit_changes_the_figures_by_the_voxels_painted_within_a_second_and_undo_takes_it_back(host, read):
+    before, text = read.reading.function()["lv"]["edv_ml"], figures(read)["LV EDV"]
+    painted = paint(host, read, "ED", Label.LV, (slice(2, 3), slice(0, 6), slice(0, 6)))
+    wait(host, lambda: "corrected by hand" in column(read, 3), "The figures", 1.0)
+    voxel = read.reading.study().geometry.voxel_ml
+    assert read.reading.function()["lv"]["edv_ml"] == pytest.approx(before + painted * voxel, abs=1e-6)
+    assert figures(read)["LV EDV"] == f"{before + painted * voxel:.1f} mL"
+    assert painted == 36 and read.reading.corrected() == {"ED": {Label.LV}, "ES": set()}
+    marked = [name for name, note in zip(column(read, 0), column(read, 3)) if note]
+    assert marked == ["LV EDV", "LV SV", "LV EF"]
+    assert "Corrected by hand at ED: LV." in read.ui.editedLabel.text and read.ui.restoreButton.enabled
+    read.correctPanel.editor.undo()
+    wait(host, lambda: "corrected by hand" not in column(read, 3), "The figures", 1.0)
+    assert figures(read)["LV EDV"] == text and "Corrected" not in read.ui.editedLabel.text
+    assert not read.ui.restoreButton.enabled
+
+
+def test_masks_are_shown_only_over_the_frame_that_they_belong_to(host, read):
+    from CardiacSegSlicer import views
+
+    reading, cine = read.reading, read.parameters.cine
+
+    def shown() -> list[bool]:
+        return [bool(reading.segmentation(phase).GetDisplayNode().GetVisibility()) for phase in ("ED", "ES")]
+
+    assert views.frameShown(cine) == reading.frame("ED") and shown() == [True, False]
+    click(read.ui.showEsButton)
+    assert views.frameShown(cine) == reading.frame("ES") and shown() == [False, True]
+    other = next(n for n in range(1, 7) if n not in (reading.frame("ED"), reading.frame("ES")))
+    views.showFrame(cine, other)
+    host.process(50)
+    assert shown() == [False, False] and "Another frame" in read.ui.editedLabel.text
+    views.showFrame(cine, reading.frame("ED"))
+    host.process(50)
+    assert shown() == [True, False]
+    assert read.correctPanel.editor.segmentationNode() is reading.segmentation("ED")
+
+
+def test_corrections_are_never_replaced_without_asking_and_can_be_taken_back(host, read):
+    automatic = read.reading.labels("ED").data.copy()
+    paint(host, read, "ED", Label.RV, CORNER)
+    edited = read.reading.labels("ED").data.copy()
+    settle(host, read)
+    host.answer(False)
+    click(read.ui.segmentButton)
+    assert not read.segmentPanel.running and (read.reading.labels("ED").data == edited).all()
+    host.answer(True)
+    click(read.ui.restoreButton)
+    assert (read.reading.labels("ED").data == automatic).all() and not (edited == automatic).all()
+    assert not read.reading.anyCorrected()
+
+
+# ----------------------------------------------------------------------------------------------------- Results
+
+
+def test_figures_masks_report_and_training_case_are_written(host, read, phantom, tmp_path):
+    from CardiacSegLib.readers.acdc import read_acdc_truth
+    from CardiacSegLib.training.dataset import find_cases
+
+    ui = read.ui
+    ui.heightSpinBox.value, ui.weightSpinBox.value = 180.0, 75.0
+    click(ui.showEsButton)
+    paint(host, read, "ES", Label.LV, CORNER)  # written right after
+    edited = {name: read.reading.labels(name).data for name in ("ED", "ES")}
+    for button, path in (
+        (ui.saveTableButton, tmp_path / "figures.csv"),
+        (ui.reportButton, tmp_path / "report.html"),
+        (ui.saveMasksButton, tmp_path / "masks"),
+        (ui.trainingCaseButton, tmp_path / "training"),
+    ):
+        if not path.suffix:
+            path.mkdir()
+        host.answer(str(path))
+        click(button)
+        host.check()
+    with open(tmp_path / "figures.csv", encoding="utf-8", newline="") as file:
+        rows = {(row["Structure"], row["Figure"]): row for row in csv.DictReader(file)}
+    esv = rows["LV", "End-systolic volume"]
+    assert float(esv["Value"]) == pytest.approx(read.reading.function()["lv"]["esv_ml"], abs=1e-3)
+    assert esv["Corrected"] == "corrected by hand" and float(esv["Indexed value"]) > 0
+    report = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "not a medical device" in report and f"{float(esv['Value']):.1f}" in report
+    names = {p.name for p in (tmp_path / "masks").iterdir()}
+    assert sum(n.endswith("_seg.nii.gz") for n in names) == 2 and sum(n.endswith(".seg.nrrd") for n in names) == 2
+    (case,) = find_cases(tmp_path / "training")  # what training reads
+    truth = read_acdc_truth(case.folder)
+    assert [(truth[n].data == edited[name]).all() for n, name in zip((phantom.ed + 1, phantom.es + 1), edited)] == [
+        *(True, True),
+    ]
+    host.answer(str(tmp_path / "masks"))
+    click(ui.saveMasksButton)
+    assert len(host.dialogs.texts("error")) == 1  # what is there already is not replaced
+    host.dialogs.reset()
+
+
+def test_copied_figures_are_those_seen_with_the_warnings_and_what_the_software_is_not(read):
+    import qt
+
+    click(read.ui.copyButton)
+    text = qt.QApplication.clipboard().text()
+    assert f"LV End-diastolic volume: {figures(read)['LV EDV']}" in text and DISCLAIMER in text
+    for warning in read.reading.function()["warnings"]:
+        assert warning in text and warning in read.ui.warningsLabel.text
+
+
+def test_indexed_figures_need_height_and_weight(read):
+    ui = read.ui
+    ui.heightSpinBox.value = ui.weightSpinBox.value = 0
+    assert not any(column(read, 2))
+    ui.heightSpinBox.value, ui.weightSpinBox.value = 180.0, 75.0
+    assert any("m²" in text for text in column(read, 2))
+    ui.heightSpinBox.value = 17.0  # nobody's
+    assert not any(column(read, 2)) and "⚠" in ui.warningsLabel.text

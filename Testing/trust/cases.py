@@ -29,8 +29,7 @@ class Case:
         make: writes it below a folder; returns what the command line is given.
         refused: pattern of the message; empty where it is read.
         warned: pattern of a warning in ``function.json``.
-        same: the figures are those of the plain phantom (within 2 %), without further warnings where ``warned`` is
-            empty.
+        same: the figures are those of the plain phantom, within 2 %.
         quick: with a small network that knows nothing, where only what the reader says counts.
         options: more options of the command line.
         library: whether the library alone refuses it too.

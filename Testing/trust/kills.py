@@ -129,7 +129,8 @@ def _results(folder: Path) -> dict[str, Any]:
     found = _files(folder / "out")
     table = folder / "out" / "figures.csv"
     if table.exists():
-        found["figures.csv"] = table.read_text(encoding="utf-8").replace("skipped", "done")
+        text = table.read_text(encoding="utf-8")
+        found["figures.csv"] = text.replace("skipped", "done").replace(str(folder), "")
     return found
 
 

@@ -1,7 +1,8 @@
-# make demo | test | test-gui | gui | lint | bench | clean, all in one virtual environment, .venv.
+# make demo | test | test-gui | trust | gui | lint | bench | clean, all in one virtual environment, .venv.
 #
 #   gui         the Slicer module in a window without Slicer (Testing/SlicerHost), with the phantom loaded
 #   test-gui    the tests of the panel alone
+#   trust       what is promised, at full length: within an hour; stopped, it goes on (TRUST_OPTIONS="--again")
 #
 #   PYTHON=python3.11        the Python that makes .venv (3.9 or later)
 #   TORCH="torch==2.13.0"    the torch to install, before everything else (default: any that the library accepts)
@@ -14,12 +15,13 @@ PYTHON ?= python3
 TORCH ?=
 PIP_OPTIONS ?=
 PYTEST_OPTIONS ?=
+TRUST_OPTIONS ?=
 
 BIN := .venv/bin
 PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check $(PIP_OPTIONS)
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-gui gui screenshots lint bench clean system-libraries
+.PHONY: help demo test test-gui trust gui screenshots lint bench clean system-libraries
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -33,6 +35,10 @@ test: lint system-libraries
 test-gui: .venv/.development system-libraries
 	$(BIN)/python -m pytest Testing/test_slicer_host.py Testing/test_slicer_gui.py Testing/test_slicer_reading.py \
 		Testing/test_slicer_views.py $(PYTEST_OPTIONS)
+
+trust: .venv/.development
+	$(PIP_INSTALL) --quiet 'atheris>=2.3' || echo 'atheris cannot be installed here: fuzzing is by random changes alone.'
+	cd Testing && ../$(BIN)/python -m trust --state ../.trust.json $(TRUST_OPTIONS)
 
 gui: .venv/.development
 	cd Testing && ../$(BIN)/python -m SlicerHost.gui
@@ -55,7 +61,7 @@ bench: .venv/.library
 	$(BIN)/python Testing/Benchmarks/bench.py
 
 clean:
-	rm -rf .venv build dist *.egg-info demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist *.egg-info demo .trust.json .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find CardiacSeg CardiacSegLib Testing -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.python:

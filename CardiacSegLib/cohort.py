@@ -11,11 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
+from CardiacSegLib.anonymous import numbered, without_names
 from CardiacSegLib.errors import CardiacSegError
+from CardiacSegLib.files import settle
 from CardiacSegLib.readers.find import FoundStudy, find_studies
 from CardiacSegLib.report.figure_tables import studies_csv
 from CardiacSegLib.report.outputs import FIGURES_FILE
-from CardiacSegLib.workflow import FUNCTION_FILE, SegmentOptions, segment_path
+from CardiacSegLib.workflow import FUNCTION_FILE, ResultsExist, SegmentOptions, segment_path
 from CardiacSegLib.writers import moved_into_place, write_json, write_text
 
 if TYPE_CHECKING:
@@ -64,13 +66,15 @@ def run_batch(
         root: see :func:`CardiacSegLib.readers.find.find_studies`.
         output: gets the results at each study's path relative to the root.
         segmenter: makes the segmenter, once, when the first study needs it.
-        options: as for a single study.
+        options: as for a single study; where ``anonymous`` is set, ``study-001`` and so on stand for their names.
         on_study: called before a study (outcome ``None``) and after it, with its number from 1 and the count.
 
     Raises:
         StudyError: there is no study below the root.
     """
     studies = find_studies(root, leave_out=output)
+    if options.anonymous:
+        studies = numbered(studies, output)
     made: list[Segmenter] = []
 
     def once() -> Segmenter:
@@ -128,16 +132,24 @@ def write_studies_table(output: Path, outcomes: Sequence[Outcome]) -> Path:
 
 def _one(found: FoundStudy, output: Path, segmenter: Callable[[], Segmenter], options: SegmentOptions) -> Outcome:
     name, target = str(found.results), output / found.results
-    if (target / FUNCTION_FILE).exists() and not options.overwrite:
-        return Outcome(name, "skipped", json.loads((target / FUNCTION_FILE).read_text(encoding="utf-8")))
     try:
+        settle(target)
+        if (target / FUNCTION_FILE).exists() and not options.overwrite:
+            return _done_before(name, target / FUNCTION_FILE)
         reading = segment_path(found.path, target, segmenter, options)
     except _NoSegmenter:
         raise
+    except ResultsExist as error:
+        if (target / FUNCTION_FILE).exists():  # another process has done it meanwhile
+            return _done_before(name, target / FUNCTION_FILE)
+        return Outcome(name, "failed", reason=str(error))
     except CardiacSegError as error:
         return Outcome(name, "failed", reason=str(error))
     except Exception as error:  # one broken study must not end the other thousand
-        return Outcome(name, "failed", reason=f"unexpected {type(error).__name__}: {error}")
+        reason = f"unexpected {type(error).__name__}: {error}"
+        return Outcome(
+            name, "failed", reason=without_names(reason, name, [found.path]) if options.anonymous else reason
+        )
     return Outcome(name, "done", reading.function)
 
 
@@ -148,10 +160,7 @@ def settled(found: FoundStudy, output: Path, options: SegmentOptions) -> Outcome
     name, target = str(found.results), output / found.results
     done = target / FUNCTION_FILE
     if done.exists():
-        try:
-            return Outcome(name, "skipped", json.loads(done.read_text(encoding="utf-8")))
-        except (OSError, ValueError):
-            return Outcome(name, "failed", reason=f"'{done}' is damaged. Delete it, or use --overwrite.")
+        return _done_before(name, done)
     return set_aside(found) if _deaths(target / UNFINISHED_FILE) >= TRIES else None
 
 
@@ -196,6 +205,15 @@ def one_study(found: FoundStudy, output: Path, segmenter: Callable[[], Segmenter
             unfinished.unlink()
             unfinished.parent.rmdir()  # goes only where nothing was written
     return replace(outcome, seconds=round(time.monotonic() - start, 3), tries=1)
+
+
+def _done_before(name: str, file: Path) -> Outcome:
+    try:
+        function = json.loads(file.read_text(encoding="utf-8"))
+        _row(Outcome(name, "skipped", function))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return Outcome(name, "failed", reason=f"'{file}' is damaged. Delete it, or use --overwrite.")
+    return Outcome(name, "skipped", function)
 
 
 def summary_table(outcomes: Sequence[Outcome]) -> str:

@@ -20,6 +20,7 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, Protocol
 
+from CardiacSegLib.anonymous import numbered
 from CardiacSegLib.cohort import (
     TRIES,
     Outcome,
@@ -103,6 +104,8 @@ def run_crew(
     """
     try:
         studies = find_studies(root, leave_out=output)
+        if options.anonymous:
+            studies = numbered(studies, output)
         if on_study:
             on_study(1, len(studies), None, studies[0])
         supervisor = _Supervisor(studies, output, crew, options, on_study)

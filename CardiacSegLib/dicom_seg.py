@@ -16,9 +16,9 @@ import numpy as np
 
 from CardiacSegLib import DISCLAIMER, __version__
 from CardiacSegLib.errors import CardiacSegError, StudyError
+from CardiacSegLib.files import moved_into_place
 from CardiacSegLib.report.pictures import STRUCTURE_COLOURS
 from CardiacSegLib.study import SNOMED, STRUCTURES, CineStudy, Label, LabelMap
-from CardiacSegLib.writers import moved_into_place
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from CardiacSegLib.errors import StudyError
+from CardiacSegLib.files import new_folder
 from CardiacSegLib.study import CineStudy, Patient
 
 if TYPE_CHECKING:
@@ -43,17 +44,19 @@ def write_cine_dicom(study: CineStudy, folder: Path) -> None:
     """
     stored, slope, intercept = _stored(study)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise StudyError(f"'{folder}' is not empty; a series must not mix with other files. Give a new folder.")
-        series = _series(study, slope, intercept)
-        number = 0
-        for z in range(study.slices):
-            for t in range(study.frames):
-                number += 1
-                _put_image(series, study, t, z, number)
-                series.PixelData = stored[t, z].astype("<i2").tobytes()
-                series.save_as(str(folder / f"IM_{number:04d}.dcm"))
+        if folder.is_dir():
+            if any(folder.iterdir()):
+                raise StudyError(f"'{folder}' is not empty; a series must not mix with other files. Give a new folder.")
+            folder.rmdir()
+        with new_folder(folder) as stage:
+            series = _series(study, slope, intercept)
+            number = 0
+            for z in range(study.slices):
+                for t in range(study.frames):
+                    number += 1
+                    _put_image(series, study, t, z, number)
+                    series.PixelData = stored[t, z].astype("<i2").tobytes()
+                    series.save_as(str(stage / f"IM_{number:04d}.dcm"))
     except OSError as error:
         raise StudyError(f"'{folder}' cannot be written: {error.strerror}.") from error
 

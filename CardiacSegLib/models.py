@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from CardiacSegLib.errors import ModelError
+from CardiacSegLib.files import moved_into_place
 from CardiacSegLib.resources import resource_folders
 from CardiacSegLib.study import Label
 from CardiacSegLib.training.config import Preset
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 FORMAT = "cardiacseg-model"
 FORMAT_VERSION = 1
 SUFFIX = ".pt"
+#: The largest preset has 10 million.
+_MOST_WEIGHTS = 300_000_000
 #: The network that finds the heart: no model to choose, so its file has another ending.
 FINDER = "heart.finder"
 #: A folder of the user's own models, searched first.
@@ -92,7 +96,11 @@ def find_model(name_or_path: str | Path) -> Path:
 
 
 def save_model(path: Path, model: TrainedModel) -> None:
-    """Write a model file, aside first and then moved into place; weights in half precision."""
+    """Write a model file, aside first and then moved into place; weights in half precision.
+
+    Raises:
+        CardiacSegError: the file cannot be written.
+    """
     import torch
 
     halves = {
@@ -106,10 +114,8 @@ def save_model(path: Path, model: TrainedModel) -> None:
         "facts": model.facts,
         "card": model.card,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    torch.save({"header": json.dumps(header), "weights": halves}, aside)
-    os.replace(aside, path)
+    content = {"header": json.dumps(header), "weights": halves}
+    moved_into_place(path, lambda aside: torch.save(content, aside))
 
 
 def find_finder() -> Path:
@@ -133,6 +139,7 @@ def load_model(name_or_path: str | Path) -> TrainedModel:
     import torch
 
     path = find_model(name_or_path)
+    _refuse_huge(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file breaks the unpickler in many ways; none of them runs its content
@@ -151,20 +158,56 @@ def _checked(path: Path, content: Any) -> TrainedModel:
         if header["format"] != FORMAT:
             raise KeyError("format")
         version, labels = int(header["version"]), header["labels"]
-    except (KeyError, TypeError, ValueError) as error:
+        facts, card = dict(header.get("facts", {})), str(header.get("card", ""))
+    except Exception as error:  # whatever another program writes, or somebody who means harm
         raise ModelError(f"'{path}' is a file of another program, not a CardiacSeg model.") from error
     if version > FORMAT_VERSION:
         raise ModelError(f"'{path}' was written by a newer CardiacSeg (format {version}). Update CardiacSeg to use it.")
     if labels != {label.name: int(label) for label in Label}:
-        raise ModelError(f"'{path}' was trained for other structures: {labels}.")
+        raise ModelError(f"'{path}' was trained for other structures than the left and right ventricle and myocardium.")
     if not isinstance(weights, dict) or not all(isinstance(v, torch.Tensor) for v in weights.values()):
         raise ModelError(f"'{path}' holds no weights.")
+    if sum(v.numel() for v in weights.values()) > _MOST_WEIGHTS:
+        raise ModelError(f"'{path}' holds more weights than any model of this program has; it is damaged or no model.")
+    if not all(bool(torch.isfinite(v).all()) for v in weights.values()):
+        raise ModelError(f"'{path}' holds weights that are no numbers. Copy or train it again.")
+    preset = Preset.from_dict(header.get("preset"))
+    _refuse_absurd(path, preset)
     # A run's model is called by its run: every one is a "model.pt".
     name = path.stem if path.stem != "model" else path.resolve().parent.name
-    return TrainedModel(
-        name,
-        Preset.from_dict(header.get("preset")),
-        weights,
-        dict(header.get("facts", {})),
-        str(header.get("card", "")),
-    )
+    return TrainedModel(name, preset, weights, facts, card)
+
+
+def _refuse_huge(path: Path) -> None:
+    """A small file may unpack to what fills the memory."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+    except Exception:  # damaged in whatever way
+        return  # the loader says what is wrong
+    if size > _MOST_WEIGHTS * 8:
+        raise ModelError(f"'{path}' unpacks to {size / 2**30:.1f} GiB; no model of this program is that large.")
+
+
+def _refuse_absurd(path: Path, preset: Preset) -> None:
+    """A recipe that no training gave could fill the memory, or take for ever."""
+    network, images = preset.network, preset.preprocessing
+    try:
+        sound = (
+            len(network.features) <= 8
+            and all(1 <= n <= 2048 for n in network.features)
+            and network.classes == len(Label)
+            and 1 <= network.convs <= 4
+            and network.in_slices <= 9
+            and all(0 <= p < 1 for p in network.dropout)
+            and 0.3 <= images.pixel_mm <= 20
+            and (images.slice_mm is None or 1 <= images.slice_mm <= 50)
+            and len(images.percentiles) == 2
+            and 0 <= images.percentiles[0] < images.percentiles[1] <= 100
+            and all(16 <= n <= 2048 and n % 16 == 0 for n in (images.min_size, images.train_size))
+            and all(isinstance(n, int) for n in (*network.features, network.convs, images.min_size, images.train_size))
+        )
+    except TypeError:
+        sound = False
+    if not sound:
+        raise ModelError(f"'{path}' describes a network or images that this program does not make. Train it again.")

@@ -15,6 +15,11 @@ def clock(seconds: float) -> str:
     return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
 
 
+def printable(text: str) -> str:
+    """Text that a terminal shows and does not obey: names of files and model cards may hold its commands."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
+
+
 class Bar:
     """One line that is drawn again and again: ``title [#####.....] 5/10 note``.
 
@@ -56,12 +61,12 @@ class Bar:
     def say(self, line: str) -> None:
         """Print a line for good, above the bar."""
         self.close()
-        print(line, file=self.stream, flush=True)
+        print(printable(line), file=self.stream, flush=True)
 
     def finish(self, text: str, result: dict[str, Any]) -> None:
         """The command is done: its text for people goes to standard output."""
         self.close()
-        print(text)
+        print(printable(text))
 
     def close(self) -> None:
         """Wipe the bar."""
@@ -72,6 +77,7 @@ class Bar:
             self._length = 0
 
     def _draw(self, text: str) -> None:
+        text = printable(text)
         self.stream.write("\r" + text.ljust(self._length))
         self.stream.flush()
         self._length = len(text)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
 from CardiacSegLib import __version__
+from CardiacSegLib.anonymous import anonymous_name_in, anonymous_study, without_names
 from CardiacSegLib.dicom_seg import refuse_without_dicom, write_dicom_segs
 from CardiacSegLib.errors import CardiacSegError, StudyError
+from CardiacSegLib.files import all_or_none, settle
 from CardiacSegLib.function.body import body_surface_area, indexed
 from CardiacSegLib.function.quality import Finding
 from CardiacSegLib.function.volumes import json_number
@@ -24,6 +28,9 @@ from CardiacSegLib.writers import write_cine, write_json, write_label_map
 
 if TYPE_CHECKING:
     from CardiacSegLib.inference import Segmenter
+
+#: Bytes of a study's name that its files can carry, beside frame number and ending.
+LONGEST_NAME = 200
 
 __all__ = ["FUNCTION_FILE", "Reading", "SegmentOptions", "label_files", "measure_labels", "segment_path"]
 
@@ -40,6 +47,8 @@ class SegmentOptions:
         ed, es: frame *numbers* (from 1) that replace what the study says; ``None`` leaves it.
         overwrite: replace results that are already there.
         picture: also write ``contours.png``.
+        anonymous: ``study-001`` stands for the name of the input in files, figures and messages; or the name of the
+            output folder where it is such a one, as in a batch.
         report: also write ``report.html``.
         identify: the report shows the study's name, and of DICOM the patient's name and number.
         csv: also write ``figures.csv``.
@@ -56,6 +65,7 @@ class SegmentOptions:
     es: int | None = None
     overwrite: bool = False
     picture: bool = False
+    anonymous: bool = False
     report: bool = False
     identify: bool = False
     csv: bool = False
@@ -65,6 +75,10 @@ class SegmentOptions:
     bsa_formula: str = "du_bois"
     diagnosis: bool = False
     correct_breathing: bool = False
+
+
+class ResultsExist(CardiacSegError):
+    """Results of this study are in the output folder already, and must not be replaced."""
 
 
 @dataclass
@@ -101,26 +115,62 @@ def segment_path(
     """
     options = options or SegmentOptions()
     begin = on_stage or (lambda title: None)
+    if options.anonymous and (options.identify or options.dicom_seg):
+        raise CardiacSegError("An anonymous study cannot be identified: DICOM Segmentations name the patient too.")
     begin("Reading the study")
-    study = _read(path, es_path, options)
+    study, pair = _read_named(path, es_path, options, output)
     if options.dicom_seg:
         refuse_without_dicom(study)
-    pair = (path, es_path) if es_path is not None else None
-    old = old_results(output, study, pair)
-    if old and not options.overwrite:
-        raise CardiacSegError(
-            f"'{output}' already holds results of this study ({old[0].name}). Give another folder, or --overwrite to "
-            "replace them."
-        )
+    settle(output)
+    _refuse_old(output, study, pair, options)
     begin("Loading the network")
     loaded = segmenter() if callable(segmenter) else segmenter
     begin("Segmenting frames")
     reading = segment_study(study, loaded, options, on_progress)
     begin("Writing the results")
-    for file in old:  # function.json is the first to go: without it no batch takes the rest for done
-        file.unlink()
-    write_reading(reading, output, options, pair)
+    old = _refuse_old(output, study, pair, options)  # again: another process may have been faster
+    with all_or_none(output, old) as aside:
+        write_reading(reading, aside, options, pair)
+    reading.files[:] = [output / file.name for file in reading.files]
     return reading
+
+
+def _read_named(
+    path: Path, es_path: Path | None, options: SegmentOptions, output: Path
+) -> tuple[CineStudy, tuple[Path, Path] | None]:
+    """The study under the name that its results get, and the paths of a pair, by which its label maps are named."""
+    paths = [p for p in (path, es_path) if p is not None]
+    pair = None if es_path is None else (path, es_path)
+    name = anonymous_name_in(output) if options.anonymous else None
+    try:
+        study = _read(path, es_path, options)
+    except CardiacSegError as error:
+        if name is None:
+            raise
+        raise type(error)(without_names(str(error), name, paths)) from None
+    if name is None:
+        return (study if pair else _with_short_name(study)), pair
+    return anonymous_study(study, name, paths), None if pair is None else (Path(name), Path(name))
+
+
+def _with_short_name(study: CineStudy) -> CineStudy:
+    """Room for what is added to the name: no file system takes more than 255 bytes."""
+    name = os.fsencode(study.name)
+    if len(name) <= LONGEST_NAME:
+        return study
+    short = f"{name[: LONGEST_NAME - 9].decode(errors='ignore')}-{zlib.crc32(name):08x}"
+    return replace(study, name=short).with_warnings("The study's name is too long for its results, and was shortened.")
+
+
+def _refuse_old(output: Path, study: CineStudy, pair: tuple[Path, Path] | None, options: SegmentOptions) -> list[Path]:
+    """Results that are to be replaced."""
+    old = old_results(output, study, pair)
+    if old and not options.overwrite:
+        raise ResultsExist(
+            f"'{output}' already holds results of this study ({old[0].name}). Give another folder, or --overwrite to "
+            "replace them."
+        )
+    return old
 
 
 def segment_study(

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from CardiacSegLib.errors import CardiacSegError
+from CardiacSegLib.files import moved_into_place, new_folder, plain_path
 from CardiacSegLib.readers.images import SUFFIXES
+from CardiacSegLib.readers.nifti_check import is_whole_nifti
 from CardiacSegLib.study import CineStudy, LabelMap
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
 
 
 def write_label_map(path: Path, labels: LabelMap, numbering: str = "acdc") -> None:
@@ -20,10 +26,7 @@ def write_label_map(path: Path, labels: LabelMap, numbering: str = "acdc") -> No
     Raises:
         CardiacSegError: the ending is unknown, or the file cannot be written.
     """
-    import SimpleITK as sitk
-
-    image = labels.geometry.to_sitk(labels.to_numbering(numbering))
-    moved_into_place(path, lambda aside: sitk.WriteImage(image, str(aside), useCompression=True), SUFFIXES)
+    _write_image(path, labels.geometry.to_sitk(labels.to_numbering(numbering)))
 
 
 def write_cine(path: Path, study: CineStudy) -> None:
@@ -42,7 +45,7 @@ def write_cine(path: Path, study: CineStudy) -> None:
             spacing = list(image.GetSpacing())
             spacing[3] = (study.times_ms[-1] - study.times_ms[0]) / (study.frames - 1) / 1000.0
             image.SetSpacing(spacing)
-    moved_into_place(path, lambda aside: sitk.WriteImage(image, str(aside), useCompression=True), SUFFIXES)
+    _write_image(path, image)
 
 
 def write_training_case(root: Path, name: str, study: CineStudy, labels: Mapping[int, LabelMap]) -> Path:
@@ -60,13 +63,6 @@ def write_training_case(root: Path, name: str, study: CineStudy, labels: Mapping
     folder, phases = root / name, {"ED": study.ed, "ES": study.es}
     if None in phases.values() or not set(phases.values()) <= set(labels):
         raise CardiacSegError(f"'{name}' cannot be trained with: it needs ED and ES, each with a mask.")
-    if folder.exists():
-        raise CardiacSegError(f"'{folder}' is there already. Give another name, or move it away.")
-    for index in sorted({i for i in phases.values() if i is not None}):
-        stem = f"{name}_frame{study.frame_numbers[index]:02d}"
-        frame = replace(study, image=study.image[index : index + 1], frame_numbers=(), times_ms=None, ed=None, es=None)
-        write_cine(folder / f"{stem}.nii.gz", frame)
-        write_label_map(folder / f"{stem}_gt.nii.gz", labels[index])
     facts = {
         **{phase: study.frame_numbers[index] for phase, index in phases.items() if index is not None},
         "Group": study.patient.group,
@@ -75,7 +71,14 @@ def write_training_case(root: Path, name: str, study: CineStudy, labels: Mapping
         "Weight": study.patient.weight_kg,
     }
     lines = [f"{key}: {value}\n" for key, value in facts.items() if value is not None]
-    write_text(folder / "Info.cfg", "".join(lines))
+    with new_folder(folder) as stage:
+        for index in sorted({i for i in phases.values() if i is not None}):
+            stem = f"{name}_frame{study.frame_numbers[index]:02d}"
+            image = study.image[index : index + 1]
+            frame = replace(study, image=image, frame_numbers=(), times_ms=None, ed=None, es=None)
+            write_cine(stage / f"{stem}.nii.gz", frame)
+            write_label_map(stage / f"{stem}_gt.nii.gz", labels[index])
+        write_text(stage / "Info.cfg", "".join(lines))
     return folder
 
 
@@ -87,31 +90,22 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file in UTF-8."""
-    moved_into_place(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+    # A name that is no Unicode (a folder's on Linux) must not cost the file.
+    moved_into_place(path, lambda aside: aside.write_text(text, encoding="utf-8", errors="replace"))
 
 
-def moved_into_place(path: Path, write: Callable[[Path], Any], known: tuple[str, ...] | None = None) -> None:
-    """Write a file aside, then move it into place: a killed run leaves the old file or the new one, never half of one.
+def _write_image(path: Path, image: sitk.Image) -> None:
+    """Format by the file's ending."""
+    import SimpleITK as sitk
 
-    Args:
-        path: the file; its folder is made.
-        write: writes the file whose path it is given.
-        known: endings that the name may have, any if left out.
+    if not path.name.lower().endswith(SUFFIXES):
+        raise CardiacSegError(f"'{path}' must end in one of: {', '.join(SUFFIXES)}.")
 
-    Raises:
-        CardiacSegError: the ending is another, or the file cannot be written.
-    """
-    if known is not None and not path.name.lower().endswith(known):
-        raise CardiacSegError(f"'{path}' must end in one of: {', '.join(known)}.")
-    # The ending stays last: it chooses the format.
-    aside = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(aside)
-        os.replace(aside, path)
-    except (OSError, RuntimeError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "no room, or no permission"
-        raise CardiacSegError(f"'{path}' cannot be written: {reason}.") from error
-    finally:
-        if aside.exists():
-            aside.unlink()
+    def write(aside: Path) -> None:
+        with plain_path(aside) as file:
+            sitk.WriteImage(image, str(file), useCompression=True)
+        # ITK does not tell that a full disk has cut off a NIfTI file.
+        if not path.name.lower().endswith(".nrrd") and not is_whole_nifti(aside):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    moved_into_place(path, write)

@@ -162,6 +162,8 @@ class Job:
             return
         self.state = "importing"
         self._tell(_("Taking over the results"), 0, 0)
+        if self.state != "importing":  # cancelled by what was told: the scene has closed
+            return
         try:
             self._take(self._result)
         except CardiacSegError as error:

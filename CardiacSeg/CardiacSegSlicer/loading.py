@@ -65,7 +65,7 @@ def addCine(study: CineStudy, scene=None):
     scene = scene or slicer.mrmlScene
     if study.frames == 1:
         return _addVolume(study, 0, study.name, scene)
-    sequence = scene.AddNewNodeByClass("vtkMRMLSequenceNode", scene.GenerateUniqueName(study.name))
+    sequence = scene.AddNewNodeByClass("vtkMRMLSequenceNode", scene.GenerateUniqueName(_nodeName(study.name)))
     sequence.SetIndexName("frame")
     sequence.SetIndexUnit("")
     empty = slicer.vtkMRMLScalarVolumeNode()
@@ -84,6 +84,11 @@ def addCine(study: CineStudy, scene=None):
     proxy = browser.GetProxyNode(sequence)
     _setDisplay(proxy)
     return proxy
+
+
+def _nodeName(name: str) -> str:
+    """A file's name as a node can have it; MRML ends the application at one that is no Unicode, as Linux allows."""
+    return name.encode("utf-8", "replace").decode()
 
 
 def knownPhases(volumeNode) -> tuple:
@@ -107,7 +112,7 @@ def _frameNumber(sequence, attribute):
 
 
 def _addVolume(study: CineStudy, index: int, name: str, scene):
-    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(name))
+    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(_nodeName(name)))
     _fill(node, study, index)
     keepPatientFacts(node, study.patient)
     node.SetAttribute(_WARNINGS, json.dumps(study.warnings))

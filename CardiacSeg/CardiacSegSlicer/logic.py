@@ -14,7 +14,7 @@ from CardiacSegLib.errors import CardiacSegError, StudyError
 from CardiacSegSlicer import input as nodesIn
 from CardiacSegSlicer.installer import Installer
 from CardiacSegSlicer.jobs import BatchJob, SegmentJob
-from CardiacSegSlicer.parameters import CardiacSegParameterNode
+from CardiacSegSlicer.parameters import CardiacSegParameterNode, withoutUnreadable
 from CardiacSegSlicer.reading import Reading
 from CardiacSegSlicer.training import TrainingRun
 
@@ -41,7 +41,7 @@ class CardiacSegLogic(ScriptedLoadableModuleLogic):
 
     def getParameterNode(self) -> CardiacSegParameterNode:
         """The module's own node; there is one in a scene."""
-        return CardiacSegParameterNode(super().getParameterNode())
+        return CardiacSegParameterNode(withoutUnreadable(super().getParameterNode()))
 
     def load(self, path):
         """Load a 4D NIfTI or NRRD file, a folder of cine DICOM or an ACDC patient folder; returns the cine's volume.

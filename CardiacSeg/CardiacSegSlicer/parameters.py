@@ -36,6 +36,11 @@ class CardiacSegParameterNode:
     trainEpochs: Annotated[int, WithinRange(0, 10000)] = 0
 
 
+_NUMBERS = {
+    "trainFolds": int, "trainEpochs": int, "edFrame": int, "esFrame": int, "heightCm": float, "weightKg": float,
+}  # fmt: skip
+
+
 @parameterNodeWrapper
 class CardiacSegReadingNode:
     """One cine and what was read from it.
@@ -78,11 +83,25 @@ def provenanceOf(reading: CardiacSegReadingNode) -> dict[str, Any]:
 
     Empty before anything was segmented.
     """
-    return json.loads(reading.provenance) if reading.provenance else {}
+    try:
+        values = json.loads(reading.provenance or "{}")
+    except ValueError:  # of another version
+        return {}
+    return values if isinstance(values, dict) else {}
 
 
 def setProvenance(reading: CardiacSegReadingNode, values: dict[str, Any]) -> None:
     reading.provenance = json.dumps(values, sort_keys=True)
+
+
+def withoutUnreadable(node):
+    """A node less the numbers in it that are none: another version's, which the wrapper would stumble over."""
+    for name, kind in _NUMBERS.items():
+        try:
+            kind(node.GetParameter(name) or 0)
+        except (ValueError, OverflowError):
+            node.UnsetParameter(name)
+    return node
 
 
 def readingNodes(scene) -> list:
@@ -96,7 +115,7 @@ def readingOf(cine, esVolume=None) -> CardiacSegReadingNode:
     """The node of a cine, made where there is none; a cine is told by its nodes, never by their names."""
     scene = cine.GetScene()
     for node in readingNodes(scene):
-        reading = CardiacSegReadingNode(node)
+        reading = CardiacSegReadingNode(withoutUnreadable(node))
         if reading.cine is cine and reading.esVolume is esVolume:
             return reading
     node = scene.AddNewNodeByClass("vtkMRMLScriptedModuleNode", "CardiacSeg reading")

@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 
 from slicer.i18n import tr as _
 
-from CardiacSegLib.errors import TrainingError
+from CardiacSegLib.errors import CardiacSegError, TrainingError
 from CardiacSegLib.progress import clock
+from CardiacSegLib.writers import write_json
 from CardiacSegSlicer.process import childEnvironment, lastError, libraryCommand, ownGroup, startMark, stopTree
 
 _LOG_TAIL = 65536  # bytes
@@ -90,10 +91,12 @@ class TrainingRun:
                 )
             pid = self._process.pid
             self._write({"pid": pid, "started": startMark(pid), "command": command, "settings": settings})
-        except OSError as error:
+        except (OSError, CardiacSegError) as error:
             self.stop()
             text = _("Training could not be started in '{folder}': {reason}. Choose another output folder.")
-            raise TrainingError(text.format(folder=self.output, reason=error.strerror or error)) from error
+            raise TrainingError(
+                text.format(folder=self.output, reason=getattr(error, "strerror", None) or error)
+            ) from error
 
     def resume(self) -> None:
         """Start again with the settings of the last start; goes on after the last finished epoch.
@@ -102,7 +105,7 @@ class TrainingRun:
             TrainingError: nothing was started here, or it is running.
         """
         settings = self.settings
-        if not settings:
+        if "dataFolder" not in settings:
             text = _("There is no training in '{folder}' that could go on.")
             raise TrainingError(text.format(folder=self.output))
         self.start(**settings)
@@ -122,12 +125,15 @@ class TrainingRun:
             return True
         record = self._record
         mark = record.get("started")
-        return bool(mark) and startMark(int(record["pid"])) == mark
+        pid = record.get("pid")
+        return bool(mark) and isinstance(pid, int) and pid > 0 and startMark(pid) == mark
 
     @property
     def settings(self) -> dict[str, Any]:
         """What :meth:`start` was given last in this folder; empty where it never was."""
-        return dict(self._record.get("settings") or {})
+        settings = self._record.get("settings")
+        known = ("dataFolder", "preset", "folds", "epochs", "device")
+        return {name: settings[name] for name in known if name in settings} if isinstance(settings, dict) else {}
 
     # ------------------------------------------------------------------ news
 
@@ -225,9 +231,7 @@ class TrainingRun:
         return record if isinstance(record, dict) else {}
 
     def _write(self, record: dict[str, Any]) -> None:
-        aside = self.output / ".process.json.tmp"
-        aside.write_text(json.dumps(record, indent=2), encoding="utf-8")
-        os.replace(aside, self.output / "process.json")
+        write_json(self.output / "process.json", record)
 
     def _said(self) -> tuple[list[dict[str, Any]], list[str]]:
         """The last JSON objects and the last other lines of the process."""

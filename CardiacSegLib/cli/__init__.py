@@ -16,6 +16,7 @@ from contextlib import contextmanager
 
 from CardiacSegLib import DISCLAIMER, __version__
 from CardiacSegLib.errors import CardiacSegError
+from CardiacSegLib.progress import printable
 
 #: Exit codes: done, an error, wrong usage (argparse's own), stopped by the user.
 DONE, FAILED, USAGE, STOPPED = 0, 1, 2, 130
@@ -146,7 +147,7 @@ def _wait_for_pipe(seconds: float = 0.5) -> None:
 def _failed(args: argparse.Namespace, message: str) -> int:
     if args.debug:
         traceback.print_exc()
-    print("cardiacseg: " + " ".join(message.split()), file=sys.stderr)
+    print(printable("cardiacseg: " + " ".join(message.split())), file=sys.stderr)
     return FAILED
 
 

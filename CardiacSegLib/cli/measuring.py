@@ -14,6 +14,7 @@ from CardiacSegLib import DISCLAIMER, __version__
 from CardiacSegLib.cli import add_debug, add_device
 from CardiacSegLib.cli.segmenting import add_diagnosis, add_patient, figures_text, patient_of
 from CardiacSegLib.errors import CardiacSegError
+from CardiacSegLib.progress import printable
 from CardiacSegLib.study import CineStudy
 
 
@@ -166,16 +167,17 @@ def _info(args: argparse.Namespace) -> int:
 
     study = read_study(Path(args.what))
     z, y, x = study.spacing
-    print(
-        f"{study.name}: {study.frames} frames of {study.slices} slices, {study.image.shape[2]} x {study.image.shape[3]}"
-    )
+    size = f"{study.image.shape[2]} x {study.image.shape[3]}"
+    print(printable(f"{study.name}: {study.frames} frames of {study.slices} slices, {size}"))
     print(f"pixels {y:.3f} x {x:.3f} mm, slices {z:.2f} mm apart")
     phases = [f"{n} frame {study.frame_numbers[i]}" for n, i in (("ED", study.ed), ("ES", study.es)) if i is not None]
     print("phases: " + (", ".join(phases) or "ED and ES not stated"))
-    facts = {k: v for k, v in vars(study.patient).items() if v is not None}
+    # A group is free text, and may be a name: only those that data sets are known for.
+    groups = ("NOR", "MINF", "DCM", "HCM", "RV")
+    facts = {k: v for k, v in vars(study.patient).items() if v is not None and (k != "group" or v in groups)}
     print("patient: " + (", ".join(f"{k} {v}" for k, v in facts.items()) or "nothing stated"))
     for warning in study.warnings:
-        print(f"Warning: {warning}", file=sys.stderr)
+        print(printable(f"Warning: {warning}"), file=sys.stderr)
     return 0
 
 
@@ -203,8 +205,8 @@ def _info_model(name: str) -> int:
 
     model = load_model(name)
     count = sum(int(w.numel()) for w in model.weights.values())
-    print(f"{model.name}: preset {model.preset.name}, {count / 1e6:.2f} M numbers. {model.preset.summary}")
+    print(printable(f"{model.name}: preset {model.preset.name}, {count / 1e6:.2f} M numbers. {model.preset.summary}"))
     for key, value in model.facts.items():
-        print(f"{key}: {value}")
-    print(f"\n{model.card}" if model.card else "It has no model card.")
+        print(printable(f"{key}: {value}"))
+    print(printable(f"\n{model.card}") if model.card else "It has no model card.")
     return 0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from CardiacSegLib import DISCLAIMER
 from CardiacSegLib.cli import FAILED, USAGE, add_debug, add_device, add_progress
 from CardiacSegLib.function.body import BSA_FORMULAS
-from CardiacSegLib.progress import reporter
+from CardiacSegLib.progress import printable, reporter
 from CardiacSegLib.study import Patient
 from CardiacSegLib.workflow import SegmentOptions
 
@@ -81,6 +81,11 @@ def _add_segment_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--keep-flicker", action="store_true", help="with all frames: leave what flickers as it was found")
     p.add_argument("--correct-breathing", action="store_true", help="also write the slices moved onto the heart's axis")
     p.add_argument("--picture", action="store_true", help="also write contours.png")
+    p.add_argument(
+        "--anonymous",
+        action="store_true",
+        help="study-001 and so on in place of the input's name: in file names, function.json, messages and report",
+    )
     p.add_argument("--report", action="store_true", help="also write report.html, two pages to print")
     p.add_argument("--csv", action="store_true", help="also write figures.csv")
     p.add_argument(
@@ -168,6 +173,7 @@ def _options(args: argparse.Namespace, patient: Patient | None = None, bsa: str 
         diagnosis=args.diagnosis,
         consistent=not args.keep_flicker,
         correct_breathing=args.correct_breathing,
+        anonymous=args.anonymous,
     )
 
 
@@ -212,7 +218,7 @@ def _segment(args: argparse.Namespace) -> int:
             on_stage=progress.stage,
         )
     for warning in reading.function["warnings"]:
-        print(f"Warning: {warning}", file=sys.stderr)
+        print(printable(f"Warning: {warning}"), file=sys.stderr)
     files = [str(file) for file in reading.files]
     progress.finish(
         f"{figures_text(reading.function)}\n{len(files)} files in {args.output}. {DISCLAIMER}",

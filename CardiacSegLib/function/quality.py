@@ -220,6 +220,9 @@ def figure_findings(figures: FunctionFigures) -> list[Finding]:
 
 def _ventricle(name: str, part: VentricleFigures) -> list[Finding]:
     found = []
+    if part.volume_ml is not None and part.volume_ml > EDV_PLAUSIBLE_ML[1]:
+        sentence = f"A volume of {part.volume_ml:.0f} mL of the {name} is hardly plausible: is the voxel spacing right?"
+        found.append(Finding("volume", sentence))
     if part.edv_ml is not None and not EDV_PLAUSIBLE_ML[0] <= part.edv_ml <= EDV_PLAUSIBLE_ML[1]:
         sentence = (
             f"An end-diastolic volume of {part.edv_ml:.0f} mL of the {name} is hardly plausible: is the voxel spacing "

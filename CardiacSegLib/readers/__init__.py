@@ -21,6 +21,14 @@ def read_study(path: Path, es_path: Path | None = None, *, whole_cycle: bool = F
     Raises:
         StudyError: there is nothing that can be read, or it contradicts itself.
     """
+    try:
+        return _read(path, es_path, whole_cycle)
+    except OSError as error:
+        reason = f"{error.strerror or type(error).__name__}. Check the path and the permission."
+        raise StudyError(f"'{error.filename or path}' cannot be read: {reason}") from error
+
+
+def _read(path: Path, es_path: Path | None, whole_cycle: bool) -> CineStudy:
     from CardiacSegLib.readers.acdc import is_acdc_folder, read_acdc_folder
     from CardiacSegLib.readers.images import is_image_file, read_image_file, read_pair
 

@@ -13,6 +13,8 @@ from CardiacSegLib.errors import StudyError
 from CardiacSegLib.readers.images import read_image_file, read_label_map, same_grid
 from CardiacSegLib.study import CineStudy, LabelMap, Patient
 
+_LONGEST_INFO = 2**20  # bytes
+
 
 @dataclass(frozen=True)
 class AcdcInfo:
@@ -38,9 +40,13 @@ def read_info(path: Path) -> AcdcInfo:
         StudyError: it cannot be read, or does not say which frames are ED and ES.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig", errors="replace")
+        with path.open("rb") as stream:
+            content = stream.read(_LONGEST_INFO + 1)
     except OSError as error:
         raise StudyError(f"'{path}' cannot be read: {error.strerror}.") from error
+    if len(content) > _LONGEST_INFO:
+        raise StudyError(f"'{path}' is too large for an Info.cfg, which has a few lines.")
+    text = content.decode("utf-8-sig", errors="replace")
     values = {}
     for line in text.splitlines():
         key, colon, value = line.partition(":")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from CardiacSegLib.errors import StudyError
+from CardiacSegLib.files import plain_path
 from CardiacSegLib.readers.dicom_choice import find_cine
 from CardiacSegLib.readers.dicom_headers import (
     Contents,
@@ -175,6 +176,11 @@ def _refuse_cut_off(name: Path, header: Header, data: Dataset) -> None:
     there = len(data.get("PixelData") or b"")
     if there < needed:
         raise StudyError(f"'{name}' is cut off: {there} of {needed} bytes of pixels. Copy or export it again.")
+    if there >= needed + max(2, needed // header.shape[0]):  # by a row and more: no padding
+        raise StudyError(
+            f"'{name}' contradicts itself: its header promises {needed} bytes of pixels, {there} are there. "
+            "Export it again."
+        )
 
 
 def _rescale(data: Dataset) -> tuple[float, float]:
@@ -191,7 +197,8 @@ def _decoded(name: Path, header: Header, data: Dataset) -> _Pixels:
 
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
-        array = sitk.GetArrayFromImage(sitk.ReadImage(str(header.path)))
+        with plain_path(header.path) as file:
+            array = sitk.GetArrayFromImage(sitk.ReadImage(str(file), imageIO="GDCMImageIO"))
     except RuntimeError as error:
         raise StudyError(
             f"'{name}' is compressed ({data.file_meta.TransferSyntaxUID.name}) and could not be decoded: there is no "

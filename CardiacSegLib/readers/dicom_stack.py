@@ -118,7 +118,9 @@ def _phase_times(slices: list[Slice], said: list[str]) -> tuple[float, ...]:
     """Median trigger time over the slices, ms; adds to ``said``."""
     table = np.array([[h.trigger_ms for h in s] for s in slices], float)
     last = table[:, -1]
-    if np.abs(last - np.median(last)).max() > _UNEVEN_CYCLE * np.median(last):
+    if table.min() < 0:
+        said.append("Some trigger times lie before the R wave: the times of the phases may be wrong.")
+    if np.abs(last - np.median(last)).max() > _UNEVEN_CYCLE * abs(np.median(last)):
         said.append(
             f"The heart's cycle differs much between slices (last phase at {last.min():.0f} to {last.max():.0f} ms): "
             "phases were matched by their order."

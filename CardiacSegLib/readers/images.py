@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from CardiacSegLib.errors import StudyError
+from CardiacSegLib.files import plain_path
 from CardiacSegLib.orientation import ordered, stored_grid
 from CardiacSegLib.readers.nifti_check import check_nifti
+from CardiacSegLib.readers.nrrd_check import check_nrrd
 from CardiacSegLib.study import CineStudy, Geometry, LabelMap
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ _PLAUSIBLE_PIXEL_MM = (0.4, 3.0)
 _MIN_SLICE_MM = 3.0
 _MOST_COLOURS = 4
 _FEW_SLICES = 4
+_LONGEST_STACK_MM = 300.0
+_LABEL_MAP_VALUES = 8
 
 
 def is_image_file(path: Path) -> bool:
@@ -53,12 +57,17 @@ def load_image(path: Path) -> sitk.Image:
         raise StudyError(f"'{path}' is a folder, not an image file.")
     if path.stat().st_size == 0:
         raise StudyError(f"'{path}' is empty (0 bytes). Copy or export it again.")
-    if path.name.lower().endswith((".nii", ".nii.gz")):
-        check_nifti(path)
+    nrrd = path.name.lower().endswith(".nrrd")
+    try:
+        check_nrrd(path) if nrrd else check_nifti(path)
+    except OSError as error:
+        raise StudyError(f"'{path}' cannot be read: {error.strerror or 'damaged'}. Check the permission.") from error
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
-        return sitk.ReadImage(str(path))
-    except RuntimeError as error:
+        # By the name alone: of the many formats that ITK guesses some lead to other files.
+        with plain_path(path) as file:
+            return sitk.ReadImage(str(file), imageIO="NrrdImageIO" if nrrd else "NiftiImageIO")
+    except (RuntimeError, MemoryError) as error:
         raise StudyError(
             f"'{path}' cannot be read as NIfTI or NRRD: it is cut off, damaged or of another format. "
             f"Copy or export it again. (Reader: {_last_line(error)})"
@@ -113,6 +122,11 @@ def grid_doubts(geometry: Geometry) -> list[str]:
     if geometry.shape[0] < _FEW_SLICES:
         count = "one slice" if geometry.shape[0] == 1 else f"{geometry.shape[0]} slices"
         doubts.append(f"The stack has only {count}: the volumes are those of a part of the heart.")
+    length = geometry.shape[0] * geometry.spacing[0]
+    if length > _LONGEST_STACK_MM:
+        doubts.append(
+            f"The stack is {length:.0f} mm long, longer than any heart: if the spacing is wrong, so are all volumes."
+        )
     return doubts
 
 
@@ -135,9 +149,19 @@ def read_image_file(path: Path) -> CineStudy:
     warnings = grid_doubts(study.geometry)
     if np.ptp(frames) == 0:
         warnings.append("The image is constant: every voxel has the same value.")
+    elif (values := _few_values(frames)) is not None:
+        warnings.append(f"The image holds only {values} different values, as a label map does: is it an image?")
     if image.GetDimension() == 4 and image.GetSpacing()[3] > 0:
         study = replace(study, times_ms=_times_ms(image, study.frames))
     return study.with_warnings(*warnings)
+
+
+def _few_values(frames: np.ndarray) -> int | None:
+    """The number of different values where it is no more than a label map's."""
+    if len(np.unique(frames.ravel()[:: max(1, frames.size // 10_000)])) > _LABEL_MAP_VALUES:
+        return None
+    values = len(np.unique(frames))
+    return values if values <= _LABEL_MAP_VALUES else None
 
 
 def _times_ms(image: sitk.Image, frames: int) -> tuple[float, ...] | None:

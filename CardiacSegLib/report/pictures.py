@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from CardiacSegLib.errors import StudyError
+from CardiacSegLib.files import moved_into_place
 from CardiacSegLib.study import STRUCTURES, CineStudy, Geometry, Label, LabelMap
 
 if TYPE_CHECKING:
@@ -350,6 +351,5 @@ def check_grid(geometry: Geometry, study: CineStudy, index: int) -> None:
 
 def save_png(picture: Image.Image, path: Path) -> Path:
     """Write a picture as PNG, with its folder; returns the path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path, format="PNG", optimize=False)
+    moved_into_place(path, lambda aside: picture.save(aside, format="PNG", optimize=False))
     return path

@@ -18,6 +18,7 @@ import numpy as np
 from CardiacSegLib.errors import StudyError, TrainingError
 from CardiacSegLib.metrics.agreement import agreement
 from CardiacSegLib.report.pictures import STRUCTURE_COLOURS
+from CardiacSegLib.writers import write_text
 
 #: Lines without a colour of their own take these in turn.
 LINE_COLOURS = ("#000000", "#0072B2", "#CC79A7", "#009E73", "#E69F00")
@@ -354,6 +355,5 @@ def training_picture(log_jsonl: Path, output_svg: Path) -> Path:
         Panel({"training loss": _over_epochs(log, "loss")}, "Epoch", "Loss", whole_x=True),
         Panel({name: points for name, points in dice.items() if points[0]}, "Epoch", "Dice", title, whole_x=True),
     ]
-    output_svg.parent.mkdir(parents=True, exist_ok=True)
-    output_svg.write_text(panels_svg(panels, f"Training, {len(log)} epochs"), encoding="utf-8")
+    write_text(output_svg, panels_svg(panels, f"Training, {len(log)} epochs"))
     return output_svg

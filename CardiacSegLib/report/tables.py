@@ -19,6 +19,7 @@ from typing import Any
 from CardiacSegLib.errors import TrainingError
 from CardiacSegLib.metrics.evaluation import MEASURES
 from CardiacSegLib.report.paper_figures import CLINICAL_KEYS, DISTANCE_KEYS, LOSSES, PAPER, Key
+from CardiacSegLib.writers import write_text
 
 UNKNOWN = "\N{EM DASH}"
 MINUS = "\N{MINUS SIGN}"
@@ -349,7 +350,6 @@ def write_tables(runs: Sequence[Path], output: Path) -> list[Path]:
     read = [read_run(Path(folder)) for folder in runs]
     tables = build_tables(read)
     texts = {"tables.md": markdown(tables, read), "tables.csv": csv_text(tables), "tables.tex": latex(tables, read)}
-    output.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
-        (output / name).write_text(text, encoding="utf-8")
+        write_text(output / name, text)
     return [output / name for name in texts]

@@ -147,7 +147,7 @@ class Preset:
                 training=_part(TrainingConfig, values["training"]),
                 largest_component=bool(values["largest_component"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise ModelError(f"The preset in the file does not fit this version: {error}.") from error
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from CardiacSegLib.errors import TrainingError
+from CardiacSegLib.files import moved_into_place
 from CardiacSegLib.preprocessing import NetworkGrid, PreprocessingConfig, make_grid, prepare
 from CardiacSegLib.readers.acdc import is_acdc_folder, read_acdc_folder, read_acdc_truth
 from CardiacSegLib.study import Geometry, Label, LabelMap
@@ -158,9 +159,10 @@ def _packed_case(
         stamps = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(case.folder.iterdir())]
         key = json.dumps([_PACK_VERSION, str(case.folder.resolve()), stamps, asdict(config)])
         path = cache / f"{case.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
-        if path.is_file():
-            yield from _read_pack(path)
-            return
+        with contextlib.suppress(Exception):  # a damaged file breaks in many ways; it is made again
+            if path.is_file():
+                yield from list(_read_pack(path))
+                return
     entries = list(_prepare_case(case, config))
     if path is not None:
         _write_pack(path, entries)
@@ -192,11 +194,7 @@ def _write_pack(path: Path, entries: Sequence[tuple[str, np.ndarray, np.ndarray,
         g = truth.geometry
         arrays[f"{phase}_image"], arrays[f"{phase}_label"], arrays[f"{phase}_truth"] = image, label, truth.data
         arrays[f"{phase}_geometry"] = np.concatenate([g.spacing, g.origin, np.ravel(g.direction)]).astype(np.float64)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(f".{os.getpid()}.tmp")
-    with open(aside, "wb") as stream:
-        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
-    os.replace(aside, path)
+    moved_into_place(path, lambda aside: np.savez_compressed(aside, **arrays))  # type: ignore[arg-type]
 
 
 def _read_pack(path: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray, LabelMap]]:

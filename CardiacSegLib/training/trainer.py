@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from CardiacSegLib import __version__
 from CardiacSegLib.augmentation import Augmenter
 from CardiacSegLib.errors import TrainingError
+from CardiacSegLib.files import moved_into_place
 from CardiacSegLib.inference import placed, predict_volume
 from CardiacSegLib.losses import SegmentationLoss
 from CardiacSegLib.memory import freed_memory_kept
@@ -30,7 +31,7 @@ from CardiacSegLib.study import STRUCTURES
 from CardiacSegLib.training import distributed
 from CardiacSegLib.training.config import Preset, TrainingConfig
 from CardiacSegLib.training.dataset import PackedSet
-from CardiacSegLib.writers import write_json
+from CardiacSegLib.writers import write_json, write_text
 
 CHECKPOINT, MODEL, LOG, SPLIT = "last.pt", "model.pt", "log.jsonl", "split.json"
 
@@ -253,8 +254,9 @@ class Trainer:
                 "val_dice": val_dice,
                 "val": scores,
             }
-            with open(self.output / LOG, "a", encoding="utf-8") as stream:
-                stream.write(json.dumps(entry) + "\n")
+            log = self.output / LOG
+            before = log.read_text(encoding="utf-8") if log.is_file() else ""
+            write_text(log, before + json.dumps(entry) + "\n")
             self._save_checkpoint()
         distributed.barrier()
 
@@ -284,14 +286,14 @@ class Trainer:
             "averaged": self.averaged.state_dict() if self.averaged is not None else {},
             "optimiser": self.optimiser.state_dict(),
         }
-        aside = self.output / f".{CHECKPOINT}.{os.getpid()}.tmp"
-        torch.save(state, aside)
-        os.replace(aside, self.output / CHECKPOINT)
+        moved_into_place(self.output / CHECKPOINT, lambda aside: torch.save(state, aside))
 
     def _resume(self) -> None:
         """Go on from ``last.pt`` where there is one; log lines of an epoch that was not finished are dropped."""
         path = self.output / CHECKPOINT
         if not path.is_file():
+            if distributed.rank() == 0:
+                _trim_log(self.output / LOG, 0)
             return
         try:
             state = torch.load(path, map_location=self.device, weights_only=True)
@@ -354,6 +356,4 @@ def _trim_log(path: Path, epoch: int) -> None:
                 kept.append(line)
         except (ValueError, KeyError):
             continue  # a line cut off by a kill
-    aside = path.with_name(f".{path.name}.tmp")
-    aside.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-    os.replace(aside, path)
+    write_text(path, "".join(line + "\n" for line in kept))

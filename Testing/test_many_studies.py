@@ -17,6 +17,7 @@ from CardiacSegLib.cli import main
 from CardiacSegLib.cohort import UNFINISHED_FILE, Outcome, note_death, run_batch, write_studies_table
 from CardiacSegLib.crew import LocalCrew, run_crew
 from CardiacSegLib.errors import CardiacSegError
+from CardiacSegLib.function.volumes import function_json, ventricular_function
 from CardiacSegLib.workflow import SegmentOptions
 from CardiacSegLib.writers import write_json
 from trust import many_studies
@@ -75,14 +76,16 @@ def test_a_deadly_study_is_tried_again_last_and_never_a_third_time_in_later_runs
 
 
 def test_a_study_whose_worker_died_after_the_last_file_is_done(studies, tmp_path):
+    whole = function_json(ventricular_function(None, None))
+
     class LateCrew(PaperCrew):
         def give(self, worker: int, number: int, found) -> None:
             super().give(worker, number, found)
-            write_json(tmp_path / found.results / "function.json", {"lv": {"edv_ml": 1.0}})
+            write_json(tmp_path / found.results / "function.json", whole)
 
     crew = LateCrew({POISON})
     last = run_crew(studies, tmp_path, crew, SegmentOptions())[-1]
-    assert (last.status, last.tries, last.function) == ("done", 1, {"lv": {"edv_ml": 1.0}})
+    assert (last.status, last.tries, last.function) == ("done", 1, whole)
     assert crew.order.count(POISON) == 1 and not list(tmp_path.rglob(UNFINISHED_FILE))
 
 

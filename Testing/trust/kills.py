@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from CardiacSegLib.cohort import UNFINISHED_FILE
 from CardiacSegLib.files import settle
 from trust.cases import phantom, quick_model, study
 from trust.inputs import Broken
@@ -171,6 +172,7 @@ def _old_or_new(folder: Path, wanted: dict[str, Any]) -> None:
         place = folder / "out" / f"s{number}"
         settle(place)
         found = {name: value for name, value in _files(folder / "out").items() if name.startswith(f"s{number}{os.sep}")}
+        found.pop(f"s{number}{os.sep}{UNFINISHED_FILE}", None)  # that it was begun: the next run takes it up
         new = {name: value for name, value in wanted.items() if name.startswith(f"s{number}{os.sep}")}
         if any(".~" in name for name in found):
             continue  # of the last process: it was reaped, but its number may have been given anew

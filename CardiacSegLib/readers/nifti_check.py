@@ -122,9 +122,7 @@ def _refuse_places(path: Path, head: bytes, order: str) -> None:
     """ITK looks for ever for the axes of a matrix that holds no numbers."""
     spacing, forms = struct.unpack_from(order + "3f", head, 80), struct.unpack_from(order + "2h", head, 252)
     if min(spacing) < 0:  # ITK would turn the axes round
-        raise StudyError(
-            f"'{path}' has a negative voxel spacing, so where its voxels lie is not known. Export it again."
-        )
+        raise StudyError(f"'{path}' has a negative voxel spacing: where its voxels lie is not known. Export it again.")
     if not all(s == 0 or 1e-6 < s < 1e6 for s in spacing):
         raise StudyError(f"'{path}' has a voxel spacing that is no number, or none of an image. Export it again.")
     quaternion, offset = struct.unpack_from(order + "3f", head, 256), struct.unpack_from(order + "3f", head, 268)

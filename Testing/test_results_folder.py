@@ -118,6 +118,7 @@ def test_images_given_again_are_checked_and_shown(phantom, tmp_path) -> None:
     write_cine(tmp_path / "other.nii.gz", replace(phantom.study, image=phantom.study.image + 1))
     _, said = report_folder(folder, tmp_path / "out", images=[tmp_path / "other.nii.gz"])
     assert any("not those that were segmented" in sentence for sentence in said)
+    assert "not those that were segmented" in (tmp_path / "out" / "report.html").read_text()
     small = make_phantom(PhantomConfig(frames=4, slices=4, size=(72, 72), spacing=(14.0, 3.0, 3.0)))
     write_cine(tmp_path / "small.nii.gz", small.study)
     with pytest.raises(StudyError, match="another grid"):

@@ -55,6 +55,8 @@ def report_folder(
     wanted = diagnosis and "diagnosis" not in results.function
     anew = wanted or bsa_formula is not None or study.patient != results.patient
     function = current_function(results, study, labels, anew=anew, bsa_formula=bsa_formula, diagnosis=diagnosis)
+    if images and said:  # a doubt about the pictures, to stand beside them
+        function = {**function, "warnings": [*function["warnings"], *said]}
     if results.corrected:
         said.append("Label maps were corrected since they were made: their figures were measured anew.")
     files = write_outputs(

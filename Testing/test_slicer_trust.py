@@ -94,7 +94,7 @@ def test_a_worker_that_dies_is_said_and_leaves_the_scene_as_it_was(host, module,
     end = time.monotonic() + 20
     while module.segmentPanel.running and time.monotonic() < end:
         host.process(50)
-    assert not module.segmentPanel.running and module.ui.segmentButton.text == "&Segment"
+    assert not module.segmentPanel.running and module.ui.segmentButton.text.replace("&", "") == "Segment"
     assert any("ended unexpectedly" in str(text) for text in host.dialogs.texts()), host.dialogs.texts()
     assert slicer.mrmlScene.GetNumberOfNodes() == nodes and not module.reading.hasResult
     assert list(temporary.iterdir()) == [] and module.ui.segmentButton.enabled

@@ -59,7 +59,7 @@ def pair(tmp_path) -> tuple[Path, Path]:
 
 def test_differences_are_those_that_were_made(pair, tmp_path) -> None:
     compared, files = compare_folders(*pair, tmp_path / "out")
-    values = json.loads(files[1].read_text())
+    values = json.loads(files[1].read_text(encoding="utf-8"))
     voxel, whole = 8 * 2 * 1.5 / 1000, 3 * 14 * 8
     lost = 14 * 2 + 14 * 8
     figures = {f["figure"]: f for f in values["figures"]}
@@ -81,27 +81,32 @@ def test_the_page_shows_the_worst_slices_with_both_contours(pair, tmp_path) -> N
     _, (page, _) = compare_folders(
         *pair, tmp_path / "out", images=[tmp_path / "cine.nii.gz"], names=("before", "after")
     )
-    text = page.read_text()
+    text = page.read_text(encoding="utf-8")
     assert text.count("<image") == 2 and "differs by 2.69 mL" in text and "RV, before" in text and "all, after" in text
     assert 'stroke="#FFFFFF"' in text and str(tmp_path) not in text
     _, (page, _) = compare_folders(*pair, tmp_path / "out")
-    assert "<image" not in page.read_text() and "the images were not given" in page.read_text()
+    assert "<image" not in page.read_text(encoding="utf-8") and "the images were not given" in page.read_text(
+        encoding="utf-8"
+    )
 
 
 def test_names_are_escaped(pair, tmp_path) -> None:
-    function = json.loads((pair[0] / "function.json").read_text())
+    function = json.loads((pair[0] / "function.json").read_text(encoding="utf-8"))
     function["model"] = function["version"] = "<script>alert(1)</script>\"'"
     (pair[0] / "function.json").write_text(json.dumps(function))
     hostile = "<script>alert(1)</script>'\""
     _, (page, _) = compare_folders(*pair, tmp_path / "out", names=(hostile, hostile))
-    assert "<script" not in page.read_text().lower() and page.read_text().count("&lt;script&gt;") >= 6
-    assert "default-src 'none'" in page.read_text()
+    assert (
+        "<script" not in page.read_text(encoding="utf-8").lower()
+        and page.read_text(encoding="utf-8").count("&lt;script&gt;") >= 6
+    )
+    assert "default-src 'none'" in page.read_text(encoding="utf-8")
 
 
 def test_a_reading_compared_with_itself_differs_nowhere(pair, tmp_path, capsys) -> None:
     assert main(["compare", str(pair[0]), str(pair[0]), "--output", str(tmp_path / "o")]) == 0
     assert "Dice at ED: LV 1.000, RV 1.000, MYO 1.000" in capsys.readouterr().out
-    assert "Nowhere" in (tmp_path / "o" / "comparison.html").read_text()
+    assert "Nowhere" in (tmp_path / "o" / "comparison.html").read_text(encoding="utf-8")
 
 
 def test_another_choice_of_phase_is_said_and_frames_go_together(tmp_path) -> None:

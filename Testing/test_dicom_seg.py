@@ -227,7 +227,9 @@ def test_another_reader_gives_the_voxels_and_colours_back(phantom, exam, tmp_pat
     command = ["segimage2itkimage", "--inputDICOM", str(path), "--outputDirectory", str(tmp_path), "-t", "nii"]
     subprocess.run(command, check=True, capture_output=True)
     segments = [
-        part for group in json.loads((tmp_path / "meta.json").read_text())["segmentAttributes"] for part in group
+        part
+        for group in json.loads((tmp_path / "meta.json").read_text(encoding="utf-8"))["segmentAttributes"]
+        for part in group
     ]
     assert {s["SegmentLabel"]: s["recommendedDisplayRGBValue"] for s in segments}["LV"] == [213, 94, 0]
     for segment in segments:

@@ -53,13 +53,15 @@ def correct(folder: Path, phase: str = "ED") -> None:
 def test_masks_are_listed_with_frame_phase_and_nothing_that_tells_where_they_come_from(phantom, tmp_path) -> None:
     study = replace(phantom.study.with_phases(phantom.ed, phantom.es), source="/data/someone/cine", name="scan")
     folder = results(phantom, tmp_path / "r", study, range(4), report=True)
-    text = (folder / "function.json").read_text()
+    text = (folder / "function.json").read_text(encoding="utf-8")
     assert "someone" not in text and str(tmp_path) not in text
     listed = json.loads(text)["masks"]
     assert [entry["frame"] for entry in listed] == [1, 2, 3, 4]
     assert {e["phase"]: e["frame"] for e in listed if e["phase"]} == {"ED": phantom.ed + 1, "ES": phantom.es + 1}
     assert all((folder / entry["file"]).is_file() for entry in listed)
-    assert "scan" not in (folder / "report.html").read_text() and "someone" not in (folder / "report.html").read_text()
+    assert "scan" not in (folder / "report.html").read_text(encoding="utf-8") and "someone" not in (
+        folder / "report.html"
+    ).read_text(encoding="utf-8")
 
 
 def test_untouched_results_are_read_as_written_and_nothing_is_corrected(phantom, tmp_path) -> None:
@@ -84,20 +86,20 @@ def test_a_corrected_mask_is_measured_anew_and_marked_and_function_json_stays(ph
     assert float(rows["lv.edv_ml"]["value"]) == written["lv"]["edv_ml"]
     by_hand = {name for name, row in rows.items() if row["corrected"]}
     assert by_hand - {"rv.co_l_per_min"} == {"rv.edv_ml", "rv.sv_ml", "rv.ef_percent"}
-    page = (folder / "report.html").read_text()
+    page = (folder / "report.html").read_text(encoding="utf-8")
     assert "RV at ED" in page and "Before the correction: Slice 3 was dark." in page
     assert (folder / "function.json").read_bytes() == before
 
 
 def test_results_of_an_earlier_version_are_told_by_their_names_and_corrections_are_unknown(phantom, tmp_path) -> None:
     folder = results(phantom, tmp_path)
-    function = json.loads((folder / "function.json").read_text())
+    function = json.loads((folder / "function.json").read_text(encoding="utf-8"))
     del function["masks"]
-    (folder / "function.json").write_text(json.dumps(function))
+    (folder / "function.json").write_text(json.dumps(function), encoding="utf-8")
     found = read_results(folder)
     assert found.corrected is None and found.of_phase("ED").frame == phantom.ed + 1
     report_folder(folder)
-    assert "Corrected by hand" not in (folder / "report.html").read_text()
+    assert "Corrected by hand" not in (folder / "report.html").read_text(encoding="utf-8")
 
 
 def test_images_given_again_are_checked_and_shown(phantom, tmp_path) -> None:
@@ -114,11 +116,11 @@ def test_images_given_again_are_checked_and_shown(phantom, tmp_path) -> None:
         )
     )
     report_folder(folder, tmp_path / "out", images=[tmp_path / "cine.nii.gz"])
-    assert (tmp_path / "out" / "report.html").read_text().count("<image") == 10
+    assert (tmp_path / "out" / "report.html").read_text(encoding="utf-8").count("<image") == 10
     write_cine(tmp_path / "other.nii.gz", replace(phantom.study, image=phantom.study.image + 1))
     _, said = report_folder(folder, tmp_path / "out", images=[tmp_path / "other.nii.gz"])
     assert any("not those that were segmented" in sentence for sentence in said)
-    assert "not those that were segmented" in (tmp_path / "out" / "report.html").read_text()
+    assert "not those that were segmented" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     small = make_phantom(PhantomConfig(frames=4, slices=4, size=(72, 72), spacing=(14.0, 3.0, 3.0)))
     write_cine(tmp_path / "small.nii.gz", small.study)
     with pytest.raises(StudyError, match="another grid"):
@@ -141,7 +143,7 @@ def test_two_files_of_a_pair_are_known_by_their_phase(phantom, tmp_path) -> None
         write_cine(tmp_path / "cine.nii.gz", phantom.study)
         with_images(found, [tmp_path / "cine.nii.gz"])
     report_folder(tmp_path / "r", images=files)
-    assert "frame 1" not in (tmp_path / "r" / "report.html").read_text()
+    assert "frame 1" not in (tmp_path / "r" / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -161,7 +163,7 @@ def test_two_files_of_a_pair_are_known_by_their_phase(phantom, tmp_path) -> None
 )
 def test_what_is_wrong_with_a_folder_is_said_in_words(change, words, phantom, tmp_path, capsys) -> None:
     folder = results(phantom, tmp_path / "r")
-    change(folder, json.loads((folder / "function.json").read_text()))
+    change(folder, json.loads((folder / "function.json").read_text(encoding="utf-8")))
     assert main(["report", str(folder)]) == 1
     err = capsys.readouterr().err
     assert words in err and err.count("\n") == 1 and "Traceback" not in err
@@ -179,31 +181,31 @@ def test_names_of_dicom_are_shown_when_asked_for_and_only_then(phantom, tmp_path
     assert len(study.sources) == 4 and "exam" not in repr(study.sources and "") and "IM_" not in repr(study)
     for folder, asked in ((tmp_path / "named", True), (tmp_path / "plain", False)):
         results(phantom, folder, study, report=True, identify=asked)
-        text = (folder / "report.html").read_text()
+        text = (folder / "report.html").read_text(encoding="utf-8")
         assert ("Doe&lt;b&gt;, Jane Q" in text) == asked and ("4711&amp;&#x27;&quot;" in text) == asked
         assert ("2026-01-02" in text) == asked and "<b>^" not in text
-    assert "Doe" not in (tmp_path / "named" / "function.json").read_text()
+    assert "Doe" not in (tmp_path / "named" / "function.json").read_text(encoding="utf-8")
     report_folder(tmp_path / "plain", images=[tmp_path / "exam"], identify=True)
-    assert "Doe&lt;b&gt;, Jane Q" in (tmp_path / "plain" / "report.html").read_text()
+    assert "Doe&lt;b&gt;, Jane Q" in (tmp_path / "plain" / "report.html").read_text(encoding="utf-8")
 
 
 def test_facts_by_hand_take_the_place_of_those_that_are_known(phantom, tmp_path) -> None:
     folder = results(phantom, tmp_path)
     report_folder(folder, patient=Patient(height_cm=180.0))
-    text = (folder / "report.html").read_text()
+    text = (folder / "report.html").read_text(encoding="utf-8")
     assert "180 cm" in text
 
 
 def test_figures_csv_has_a_row_for_each_figure_and_a_cell_for_what_is_known(phantom, tmp_path) -> None:
     rows = {row["figure"]: row for row in table(results(phantom, tmp_path, csv=True) / "figures.csv")}
-    function = json.loads((tmp_path / "function.json").read_text())
+    function = json.loads((tmp_path / "function.json").read_text(encoding="utf-8"))
     assert float(rows["lv.ef_percent"]["value"]) == function["lv"]["ef_percent"]
     assert rows["lv.edv_ml"]["unit"] == "mL" and rows["lv.edv_ml"]["name"] == "End-diastolic volume"
     assert all(row["corrected"] == "" for row in rows.values())
 
 
 def test_a_table_of_studies_has_a_row_each_and_no_name_becomes_a_formula(phantom, tmp_path) -> None:
-    function = json.loads((results(phantom, tmp_path) / "function.json").read_text())
+    function = json.loads((results(phantom, tmp_path) / "function.json").read_text(encoding="utf-8"))
     plain = {key: value for key, value in function.items() if key != "indexed"}
     outcomes = [
         Outcome("=cmd()|x", "done", plain),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings as python_warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable, cast
 
@@ -164,6 +164,8 @@ class Segmenter:
         flips: average over mirrored inputs too (four times slower).
         reduced_precision: bfloat16 or half precision where the device is faster for it.
         largest_component: keep one piece per structure; ``None`` follows the first model's preset.
+        region: read only the region of the heart, which a very small network finds first: about three times faster, and
+            the masks are a little others; ``None`` follows each model's preset.
 
     Raises:
         ModelError: a model cannot be read.
@@ -178,11 +180,14 @@ class Segmenter:
         flips: bool = False,
         reduced_precision: bool = True,
         largest_component: bool | None = None,
+        region: bool | None = None,
     ) -> None:
         chosen = [models] if isinstance(models, (str, Path, TrainedModel)) else list(models)
         if not chosen:
             raise CardiacSegError("Segmenting needs at least one model.")
         self.models = [m if isinstance(m, TrainedModel) else load_model(m) for m in chosen]
+        if region is not None:
+            self.models = [_reading_region(m, region) for m in self.models]
         self.device = choose_device(device)
         self.flips, self.reduced_precision = flips, reduced_precision
         first = self.models[0].preset.largest_component
@@ -312,6 +317,11 @@ class Segmenter:
             torch.cuda.empty_cache()
         self.device = torch.device("cpu")
         self._networks = self._compile(self.device)
+
+
+def _reading_region(model: TrainedModel, region: bool) -> TrainedModel:
+    preprocessing = replace(model.preset.preprocessing, region=region)
+    return replace(model, preset=replace(model.preset, preprocessing=preprocessing))
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

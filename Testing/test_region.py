@@ -8,7 +8,6 @@ import torch
 
 from CardiacSegLib.inference import Segmenter
 from CardiacSegLib.metrics.overlap import dice
-from CardiacSegLib.models import load_model
 from CardiacSegLib.phantom import PhantomConfig, make_phantom
 from CardiacSegLib.preprocessing import PreprocessingConfig, make_grid, normalise
 from CardiacSegLib.readers.acdc import read_acdc_folder, read_acdc_truth
@@ -79,9 +78,7 @@ def test_the_region_holds_every_labelled_voxel_of_every_patient_however_it_lies(
 
 def test_the_region_and_the_whole_field_give_the_same_figures(acdc_root):
     """On patients that no network was trained on."""
-    model = load_model("fast")
-    assert model.preset.preprocessing.region
-    segmenter, scores = Segmenter(model, "cpu"), {"region": [], "whole": []}
+    segmenter, scores = Segmenter("fast", "cpu", region=True), {"region": [], "whole": []}
     for number in (5, 30, 45, 65, 90):
         study = read_acdc_folder(acdc_root / f"patient{number:03d}")
         truths = read_acdc_truth(acdc_root / f"patient{number:03d}")
@@ -117,7 +114,7 @@ def test_where_no_heart_is_found_the_whole_field_is_read(finder):
 
 def test_a_heart_at_the_edge_of_its_region_is_read_again_in_the_whole_field(phantom, monkeypatch):
     """A finder that cuts the heart in half must not cut the figures."""
-    segmenter = Segmenter("fast", "cpu")
+    segmenter = Segmenter("fast", "cpu", region=True)
     expected = whole_or_region(segmenter, "whole").segment(phantom.study, [0]).labels[0]
     region = segmenter.segment(phantom.study, [0]).labels[0]
 

@@ -38,7 +38,7 @@ CORNER = (slice(0, 1), slice(0, 4), slice(0, 4))
 
 
 def masks_of(reading) -> dict[int, np.ndarray]:
-    return {index: labels.data for index, labels in reading.labelsByFrame().items()}
+    return {index: labels.data for index, labels in reading.masks().labels.items()}
 
 
 def same_masks(masks: dict[int, np.ndarray], others: dict[int, np.ndarray]) -> bool:
@@ -134,7 +134,7 @@ def test_the_whole_cycle_is_a_dense_sequence_in_step_with_the_cine(host, cycle, 
     proxy = module.reading.node.cycleSegmentation
     assert sequenceOfProxy(proxy).GetNumberOfDataNodes() == 6
     assert browserOfProxy(proxy) is browserOfProxy(module.parameters.cine)
-    labels = module.reading.labelsByFrame()
+    labels = module.reading.masks().labels
     assert len({labels[i].volume_ml(Label.LV) for i in range(6)}) > 3
     chart = module.reading.node.curveChart
     assert chart is not None and chart.GetNumberOfPlotSeriesNodes() >= 2

@@ -193,7 +193,7 @@ def test_an_edit_changes_the_figures_by_the_voxels_painted_within_a_second_and_u
     assert figures(read)["LV EDV"] == f"{before + painted * voxel:.1f} mL"
     assert painted == 36 and read.reading.corrected() == {"ED": {Label.LV}, "ES": set()}
     marked = [name for name, note in zip(column(read, 0), column(read, 3)) if note]
-    assert marked == ["LV EDV", "LV SV", "LV EF"]
+    assert marked == ["LV EDV", "LV SV", "LV EF", "LV CO"]
     assert "Corrected by hand at ED: LV." in read.ui.editedLabel.text and read.ui.restoreButton.enabled
     read.correctPanel.editor.undo()
     wait(host, lambda: "corrected by hand" not in column(read, 3), "The figures", 1.0)

@@ -84,7 +84,7 @@ _DEFAULT_2D = Preset(
     name="default-2d",
     summary="Slice by slice with both neighbours; AdamW, cosine, averaged weights, augmented for other scanners.",
     network=NetworkConfig(features=(16, 32, 64, 128, 256), dropout=(0.1,), standardise=True),
-    preprocessing=PreprocessingConfig(min_size=128, region=True),
+    preprocessing=PreprocessingConfig(min_size=128),
     loss=LossConfig(kind="dice-ce", dice_weights=(0.0, 1.0, 1.0, 1.0)),
     augmentation=STRANGERS,
     training=TrainingConfig(
@@ -109,7 +109,7 @@ _DEFAULT_3D = replace(
     name="default-3d",
     summary="Whole stacks at 10 mm slice distance, pooled in plane; otherwise as default-2d.",
     network=NetworkConfig(dims=3, in_slices=1, features=(16, 32, 64, 128, 256), dropout=(0.1,), standardise=True),
-    preprocessing=PreprocessingConfig(min_size=128, region=True, slice_mm=10.0, train_slices=12),
+    preprocessing=PreprocessingConfig(min_size=128, slice_mm=10.0, train_slices=12),
     training=replace(_DEFAULT_2D.training, batch_size=4),
 )
 

@@ -32,9 +32,10 @@ demo: .venv/.library
 test: lint system-libraries
 	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
 
+GUI_TESTS := host gui panel access reading views packaging
+
 test-gui: .venv/.development system-libraries
-	$(BIN)/python -m pytest Testing/test_slicer_host.py Testing/test_slicer_gui.py Testing/test_slicer_reading.py \
-		Testing/test_slicer_views.py $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest $(GUI_TESTS:%=Testing/test_slicer_%.py) $(PYTEST_OPTIONS)
 
 trust: .venv/.development
 	$(PIP_INSTALL) --quiet 'atheris>=2.3' || echo 'atheris cannot be installed here: fuzzing is by random changes alone.'

@@ -204,6 +204,8 @@ class CardiacSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.reading is not None and not (now is not None and now.node.cine is cine):
             views.showCineLayout()
             views.showVolume(cine)
+            if not self.reading.hasResult:
+                self.ui.segmentSection.collapsed = False  # one click from here
 
     def _readingOf(self, cine, esVolume):
         """The reading of what is chosen; None where it cannot be read. The panel says why."""
@@ -359,7 +361,7 @@ class CardiacSegTest(ScriptedLoadableModuleTest):
         from CardiacSegLib.phantom import PhantomConfig, make_phantom
         from CardiacSegSlicer.loading import addCine
 
-        phantom = make_phantom(PhantomConfig(frames=8))
+        phantom = make_phantom(PhantomConfig(frames=4, size=(144, 128), spacing=(10.0, 2.2, 2.2)))
         ed, es = ({k: float(v[i]) for k, v in phantom.volumes_ml.items()} for i in (phantom.ed, phantom.es))
         truth = function_from_volumes(ed, es).lv.ef_percent
         self.delayDisplay("Segmenting the phantom")

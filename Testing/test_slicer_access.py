@@ -18,7 +18,7 @@ from PySide6.QtCore import Qt  # noqa: E402
 from CardiacSegLib import DISCLAIMER  # noqa: E402
 from CardiacSegLib.study import Label  # noqa: E402
 from CardiacSegLib.training.presets import PRESETS  # noqa: E402
-from conftest import MODULE_FILE, add_cine  # noqa: E402
+from conftest import MODULE_FILE, add_cine, open_module  # noqa: E402
 from SlicerHost.user import click, paint, put_masks, settle  # noqa: E402
 
 UI_FILE = MODULE_FILE.parent / "Resources" / "UI" / "CardiacSeg.ui"
@@ -83,6 +83,20 @@ def test_keys_of_buttons_are_their_own_and_none_of_slicers_menus(module, phantom
     assert not {key for _, key in keys} & set("FEVH")
 
 
+def test_every_section_fits_into_a_narrow_panel_whatever_it_says(host, module, phantom):
+    """Slicer's sections are never narrower than they would like to be: the panel would scroll sideways."""
+    add_cine(module, phantom)
+    put_masks(module, phantom, "A sentence that goes on and on, as sentences of warnings do. " * 5)
+    paint(host, module, "ED", Label.LV, CORNER)
+    settle(host, module)
+    module.ui.problemLabel.text = module.ui.statusLabel.text = module.ui.trainStatusLabel.text = "word " * 60
+    for label in (module.ui.problemLabel, module.ui.assembleButton, module.ui.progressBar):
+        label.visible = True
+    for section in sections(module):
+        section.collapsed = False
+        assert section.sizeHint().width() < 400, section.text
+
+
 def texts_of(module) -> set[str]:
     """Every text that can be seen in the panel, tool tips included, but not what lies in the editor."""
     found: set[str] = set()
@@ -108,8 +122,7 @@ def test_every_word_of_the_panel_can_be_translated(host, phantom, one_thread, mo
     for name, helper in list(sys.modules.items()):
         if name.split(".")[0] == "CardiacSegSlicer" and hasattr(helper, "_"):
             monkeypatch.setattr(helper, "_", lambda text: f"‹{text}›")
-    host.reset()
-    module = host.loadModule(MODULE_FILE)
+    module = open_module(host)
     add_cine(module, phantom)
     put_masks(module, phantom)
     module.ui.heightSpinBox.value, module.ui.weightSpinBox.value = 180.0, 75.0

@@ -6,15 +6,13 @@ What a real Slicer alone can show (PythonQt's conversions, the editor's own effe
 from __future__ import annotations
 
 import json
-import os
+import math
 import re
 import shutil
-import subprocess
 import sys
 import time
 import types
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,10 +25,13 @@ pytest.importorskip("PySide6", reason="PySide6 (Qt) is not installed")
 import vtk  # noqa: E402
 
 from CardiacSegLib.cli import main as cardiacseg  # noqa: E402
+from CardiacSegLib.errors import TrainingError  # noqa: E402
 from CardiacSegLib.phantom import PhantomConfig, make_phantom  # noqa: E402
 from CardiacSegLib.resources import resource_folders  # noqa: E402
 from CardiacSegLib.study import Label  # noqa: E402
 from CardiacSegLib.writers import write_cine  # noqa: E402
+from CardiacSegSlicer.process import startMark  # noqa: E402
+from CardiacSegSlicer.training import TrainingRun  # noqa: E402
 from conftest import MODULE_FILE, open_module  # noqa: E402
 from SlicerHost.user import click, figures, load, paint, segment, settle, wait  # noqa: E402
 
@@ -110,7 +111,7 @@ def test_a_cine_file_is_loaded_segmented_and_read_as_the_command_line_reads_it(h
     settle(host, module)
     added = painted * module.reading.study().geometry.voxel_ml
     corrected, masks, table = module.reading.function(), masks_of(module.reading), figures(module)
-    assert corrected["rv"]["edv_ml"] == pytest.approx(ours["rv"]["edv_ml"] + added, abs=1e-6)
+    assert corrected["rv"]["edv_ml"] == pytest.approx(ours["rv"]["edv_ml"] + added, abs=1e-3)
     provenance = module.reading.node.provenance
     host.saveScene(tmp_path / "scene.mrb")
     host.closeScene()
@@ -227,7 +228,7 @@ def test_ed_and_es_as_two_volumes_are_segmented_by_several_models(host, module, 
     """One is shipped, the other a file of the user's own: both are checked in the list."""
     from CardiacSegSlicer.loading import loadPair
 
-    phantom = make_phantom(PhantomConfig(frames=6, slices=9, size=(144, 128), spacing=(12.0, 2.2, 2.2)))
+    phantom = make_phantom(PhantomConfig(frames=4, size=(144, 128), spacing=(10.0, 2.2, 2.2)))
     paths = [tmp_path / "ed.nii.gz", tmp_path / "es.nii.gz"]
     for path, index in zip(paths, (phantom.ed, phantom.es)):
         one = replace(phantom.study, image=phantom.study.image[index : index + 1], frame_numbers=(), times_ms=None)
@@ -287,67 +288,51 @@ def test_devices_are_found_when_the_section_is_opened(host, module):
     module.segmentPanel.probe = None
     module.ui.segmentSection.collapsed = False
     wait(host, lambda: module.ui.deviceComboBox.count > 1, "The list of devices")
-    names = [module.ui.deviceComboBox.itemData(i) for i in range(module.ui.deviceComboBox.count)]
-    assert names[0] == "auto" and "cpu" in names
+    import torch
 
-
-OPENED = """
-import sys, SlicerHost
-host = SlicerHost.start()
-host.showMainWindow(False)
-module = host.loadModule(sys.argv[1])
-assert not module.ui.segmentButton.enabled
-assert "torch" not in sys.modules and "skimage" not in sys.modules
-import CardiacSegLib
-from CardiacSegLib.models import available_models
-from CardiacSegSlicer import terminology
-assert CardiacSegLib.__file__.startswith(sys.argv[2]), CardiacSegLib.__file__
-assert str(available_models()["fast"]).startswith(sys.argv[2]) and terminology.loadTerminology()
-import slicer
-helpers = sys.modules["CardiacSegSlicer.reading"]
-module.onReload()  # as by Slicer's button "Reload and Test"
-again = slicer.modules.CardiacSegWidget
-assert again is not module and type(again) is not type(module)
-assert sys.modules["CardiacSegSlicer.reading"] is not helpers and not again.ui.segmentButton.enabled
-host.reset()
-"""
-
-
-def opens_alone(module_file: Path, root: Path, folder: Path) -> None:
-    """Open the module without a main window in a process that finds nothing but what lies beside it."""
-    env = {**os.environ, "PYTHONPATH": str(MODULE_FILE.parents[1] / "Testing"), "QT_QPA_PLATFORM": "offscreen"}
-    command = [sys.executable, "-c", OPENED, str(module_file), str(root)]
-    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=folder)
-    assert done.returncode == 0, done.stderr
-
-
-def test_the_module_opens_and_reloads_from_its_folder_alone_without_a_main_window_and_without_torch(tmp_path):
-    """As where a user only adds the folder to Slicer's module paths: the library lies beside it."""
-    opens_alone(MODULE_FILE, MODULE_FILE.parents[1], tmp_path)
+    devices = module.ui.deviceComboBox
+    listed = [(devices.itemData(i), devices.itemText(i)) for i in range(devices.count)]
+    assert listed[0] == ("auto", "Automatic") and listed[-1] == ("cpu", "CPU")
+    assert len(listed) > 2 or not torch.cuda.is_available()
 
 
 # ----------------------------------------------------------------------------------------------------------- train
 
 
 def test_training_is_started_stopped_resumed_and_charted(host, module, training_set, tmp_path):
-    ui, panel = module.ui, module.trainPanel
+    ui, panel, output = module.ui, module.trainPanel, tmp_path / "run"
     ui.trainDataPath.currentPath = str(training_set)
-    ui.trainOutputPath.currentPath = str(tmp_path / "run")
-    module.parameters.trainEpochs = 3
+    ui.trainOutputPath.currentPath = str(output)
+    module.parameters.trainEpochs = 4
     assert ui.trainStartButton.text.startswith("Start")
     click(ui.trainStartButton)
     host.check()
     assert not host.dialogs and panel.run.running
-    wait(host, lambda: panel.shown >= 1, "The first epoch")
-    assert slicer.mrmlScene.GetSingletonNode("PlotView1", "vtkMRMLPlotViewNode").GetPlotChartNode() is panel.chart
+    again = TrainingRun(output)  # as by another window
+    assert again.running and again.state == "running" and again.settings["epochs"] == 4
+    with pytest.raises(TrainingError, match="is running"):
+        again.start(str(training_set))
+    wait(host, lambda: len(again.curves().epochs) >= 1, "The first epoch")
+    assert "of 4" in again.status
+    pid = json.loads((output / "process.json").read_text(encoding="utf-8"))["pid"]
     click(ui.trainStopButton)
-    assert not panel.run.running and not ui.trainStopButton.enabled
-    if len(panel.run.curves().epochs) < 3:
-        assert ui.trainStartButton.text.startswith("Resume") and "Stopped: epoch" in ui.trainStatusLabel.text
-        click(ui.trainStartButton)
-        wait(host, lambda: not panel.run.running, "The training")
+    assert startMark(pid) is None and not panel.run.running and not again.running and not ui.trainStopButton.enabled
+    assert 1 <= len(again.curves().epochs) < 4 and again.state == "stopped"
+    assert again.modelFile is None and again.message == "" and "Stopped: epoch" in ui.trainStatusLabel.text
+    assert slicer.mrmlScene.GetSingletonNode("PlotView1", "vtkMRMLPlotViewNode").GetPlotChartNode() is panel.chart
+    module.parameters.trainEpochs = 5
+    assert ui.trainStartButton.text.startswith("Start")  # another training
+    module.parameters.trainEpochs = 4
+    assert ui.trainStartButton.text.startswith("Resume")
+    click(ui.trainStartButton)
+    wait(host, lambda: not panel.run.running, "The training")
     panel.refresh()
-    assert len(panel.run.curves().epochs) == 3
+    epochs, losses, dices = again.curves()
+    assert epochs == [1.0, 2.0, 3.0, 4.0] and len(losses) == len(dices) == 4
+    assert not math.isnan(dices[-1]) and math.isnan(dices[0])
+    assert again.state == "finished" and again.status.startswith("Finished, best Dice")
+    assert again.modelFiles == [panel.run.modelFile] == [output / "model.pt"] and again.modelFile.is_file()
+    assert panel.shown == 4
     assert [panel.chart.GetNthPlotSeriesNode(i).GetYColumnName() for i in range(2)] == [
         *("Loss", "Dice of the validation cases"),
     ]
@@ -375,16 +360,16 @@ def test_a_training_goes_on_when_the_module_is_closed_and_is_found_again(host, t
 # -------------------------------------------------------------------------------------------------- Python console
 
 
-def test_the_console_examples_of_the_readme_run(host, module, small_cine, training_set, phantom, tmp_path):
+def test_the_console_examples_of_the_readme_run(host, module, training_set, phantom, tmp_path):
     readme = (MODULE_FILE.parents[1] / "README.md").read_text(encoding="utf-8")
     section = readme.split("### From Slicer's Python console", 1)[1]
     code = re.search(r"```python\n(.*?)```", section, re.DOTALL).group(1)
     studies = tmp_path / "studies"
     studies.mkdir()
-    two = replace(phantom.study, image=phantom.study.image[:2], frame_numbers=(), times_ms=None)
-    write_cine(studies / "a.nii.gz", two)
+    few = replace(phantom.study, image=phantom.study.image[3:], frame_numbers=(), times_ms=None)  # ED to ES
+    write_cine(studies / "a.nii.gz", few)
     for stands_for, real in {
-        "/data/cine.nii.gz": small_cine, "/data/studies": studies, "/data/training": training_set,
+        "/data/cine.nii.gz": studies / "a.nii.gz", "/data/studies": studies, "/data/training": training_set,
         "/data/results": tmp_path / "results", "/data/run": tmp_path / "run", "/data/folds": tmp_path / "folds",
     }.items():  # fmt: skip
         assert stands_for in code

@@ -84,6 +84,22 @@ def test_a_file_that_is_no_image_is_said_in_one_message(host, module, tmp_path):
     assert module.reading is None
 
 
+def test_sections_open_as_they_become_useful(module, phantom):
+    """From a loaded cine it is one choice and one click: the button is seen as soon as it can be pressed."""
+    ui = module.ui
+    names = ("cine", "phases", "segment", "correct", "results", "train")
+
+    def opened() -> list[str]:
+        return [name for name in names if not getattr(ui, f"{name}Section").collapsed]
+
+    assert opened() == ["cine"] and not ui.segmentButton.enabled
+    add_cine(module, phantom)
+    assert opened() == ["cine", "segment"] and ui.segmentButton.enabled and ui.segmentButton.visible
+    assert not ui.correctSection.enabled and not ui.resultsSection.enabled
+    put_masks(module, phantom)
+    assert opened() == ["cine", "segment", "correct", "results"]
+
+
 # ------------------------------------------------------------------------------------------------------ Phases
 
 
@@ -151,9 +167,8 @@ def test_a_gpu_is_named_with_its_memory_and_can_be_chosen(host, module, phantom,
 
     found = '{"result": {"cuda": [["NVIDIA RTX A5000", 25757220864]], "mps": false}}'
     monkeypatch.setattr(jobs, "_PROBE", f"print('{found}')")
-    add_cine(module, phantom)
     module.segmentPanel.probe = None
-    module.ui.segmentSection.collapsed = False
+    add_cine(module, phantom)  # opens the section
     devices = module.ui.deviceComboBox
     wait(host, lambda: devices.count > 1, "The devices")
     assert [devices.itemText(i) for i in range(devices.count)] == ["Automatic", "NVIDIA RTX A5000, 24 GB", "CPU"]
@@ -236,6 +251,16 @@ def test_corrections_are_never_replaced_without_asking_and_can_be_taken_back(hos
     assert not read.reading.anyCorrected()
 
 
+def test_the_editors_keys_and_tools_are_let_go_of_when_the_module_is_left(host, read):
+    editor = read.correctPanel.editor
+    assert editor._hostShortcuts and editor.segmentationNode() is read.reading.segmentation("ED")
+    editor.setActiveEffectByName("Paint")
+    host.selectModule("")
+    assert not editor._hostShortcuts and editor.activeEffect() is None
+    host.selectModule("CardiacSeg")
+    assert editor._hostShortcuts
+
+
 # ----------------------------------------------------------------------------------------------------- Results
 
 
@@ -297,3 +322,25 @@ def test_indexed_figures_need_height_and_weight(read):
     assert any("m²" in text for text in column(read, 2))
     ui.heightSpinBox.value = 17.0  # nobody's
     assert not any(column(read, 2)) and "⚠" in ui.warningsLabel.text
+
+
+# ------------------------------------------------------------------------------------------------------- Train
+
+
+def test_a_training_is_started_with_what_is_chosen(host, module, training_set, tmp_path):
+    ui = module.ui
+    click(ui.trainStartButton)
+    assert "data folder" in host.dialogs.texts("error")[0]  # nothing is chosen yet
+    host.dialogs.reset()
+    ui.trainDataPath.currentPath, ui.trainOutputPath.currentPath = str(training_set), str(tmp_path / "run")
+    ui.trainPresetComboBox.currentIndex = ui.trainPresetComboBox.findData("paper-3d-dice")
+    ui.trainDeviceComboBox.currentIndex = ui.trainDeviceComboBox.findData("cpu")
+    ui.trainFoldsSpinBox.value, ui.trainEpochsSpinBox.value = 2, 7
+    click(ui.trainStartButton)
+    run = module.trainPanel.run
+    assert run.settings == {
+        "dataFolder": str(training_set), "preset": "paper-3d-dice", "folds": 2, "epochs": 7, "device": "cpu"
+    }  # fmt: skip
+    assert run.running and not ui.trainStartButton.enabled
+    click(ui.trainStopButton)
+    assert not run.running and ui.trainStartButton.enabled

@@ -330,6 +330,25 @@ def test_without_a_screen_the_window_says_what_to_do(monkeypatch: pytest.MonkeyP
     assert "--screenshots" in capsys.readouterr().err
 
 
+def test_make_gui_shows_the_panel_beside_the_phantom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its first step, as a picture: sections on the left, the stack in the short-axis view."""
+    from PIL import Image
+
+    pytest.importorskip("PySide6", reason="PySide6 is not installed")
+    missing = virtual_screen.missing_packages()
+    if not sys.platform.startswith("linux") or missing:
+        pytest.skip(f"no virtual X screen here; missing: {', '.join(missing) or 'Linux'}")
+    command = [sys.executable, "-m", "SlicerHost.gui", "--screenshots", str(tmp_path), "--steps", "1"]
+    env = {name: value for name, value in os.environ.items() if name != "DISPLAY"}
+    done = subprocess.run(command, cwd=ROOT / "Testing", env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    picture = np.asarray(Image.open(tmp_path / "slicer-1-cine.png").convert("L"), float)
+    assert picture.shape == (860, 1360)
+    panel, short_axis = picture[:, :430], picture[:, 450:950]
+    assert panel.mean() > 150 and panel.std() > 10  # words on a light ground
+    assert (short_axis < 10).mean() > 0.2 and (short_axis > 100).mean() > 0.05  # lungs, blood and fat
+
+
 def draw(output: str) -> None:
     """In a process of its own, see below: the phantom at ED with its true masks; what the views show, as arrays."""
     virtual_screen.choose_platform()

@@ -35,6 +35,10 @@ class Curves(NamedTuple):
     dices: list[float]
 
 
+#: What was started from here, by folder: whoever finds a run again can also collect its process when it ends.
+_started: dict[Path, subprocess.Popen] = {}
+
+
 class TrainingRun:
     """The run of a folder, whether it runs now, ran before, or is still to be started.
 
@@ -44,7 +48,7 @@ class TrainingRun:
 
     def __init__(self, output: str | os.PathLike) -> None:
         self.output = Path(output)
-        self._process: subprocess.Popen | None = None
+        self._process = _started.get(self.output.absolute())
 
     # ------------------------------------------------------------------- run
 
@@ -89,6 +93,7 @@ class TrainingRun:
                     env=childEnvironment(),
                     **ownGroup(),
                 )
+            _started[self.output.absolute()] = self._process
             pid = self._process.pid
             self._write({"pid": pid, "started": startMark(pid), "command": command, "settings": settings})
         except (OSError, CardiacSegError) as error:

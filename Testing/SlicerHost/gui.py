@@ -1,7 +1,8 @@
 """The module in a window beside real views, with the phantom loaded: for developing without Slicer.
 
 cd Testing && python -m SlicerHost.gui                      a window to work in
-cd Testing && python -m SlicerHost.gui --screenshots DIR    a picture of each step of the work, and no window
+cd Testing && python -m SlicerHost.gui --screenshots DIR    a picture of each step of the work (of the first with
+                                                            --steps 1), and no window
 """
 
 from __future__ import annotations
@@ -119,7 +120,14 @@ class Gui:
         self.three_d_view.close()
 
 
+def choose_phases(gui: Gui) -> None:
+    """A look at the frame at end systole; then found automatically after all."""
+    gui.show_section(gui.module.ui.phasesSection)
+    gui.module.ui.esSlider.value = 11
+
+
 def segment(gui: Gui) -> None:
+    gui.module.ui.automaticPhasesCheckBox.checked = True
     gui.show_section(gui.module.ui.segmentSection)
     gui.module.ui.segmentButton.click()
     gui.wait_until(lambda: not gui.module.segmentPanel.running)
@@ -160,24 +168,30 @@ def segment_cycle(gui: Gui) -> None:
     gui.module.ui.correctSection.collapsed = True
 
 
+def train(gui: Gui) -> None:
+    gui.module.ui.resultsSection.collapsed = True
+    gui.show_section(gui.module.ui.trainSection)
+
+
 #: The work step by step: name of the picture, and what is done before it is taken.
 STEPS: list[tuple[str, Callable[[Gui], None]]] = [
     ("cine", Gui.load_phantom),
-    ("phases", lambda gui: gui.show_section(gui.module.ui.phasesSection)),
+    ("phases", choose_phases),
     ("segmented", segment),
     ("corrected", correct),
     ("results", read),
     ("cycle", segment_cycle),
+    ("train", train),
 ]
 
 
-def save_screenshots(folder: Path, scratch: Path) -> list[Path]:
-    """Walk through :data:`STEPS`; the pictures' paths, ``slicer-1-cine.png`` and so on."""
+def save_screenshots(folder: Path, scratch: Path, steps: int | None = None) -> list[Path]:
+    """Walk through :data:`STEPS`, or the first of them; the pictures' paths, ``slicer-1-cine.png`` and so on."""
     folder.mkdir(parents=True, exist_ok=True)
     gui = Gui(scratch)
     pictures = []
     try:
-        for number, (name, action) in enumerate(STEPS, 1):
+        for number, (name, action) in enumerate(STEPS[:steps], 1):
             action(gui)
             pictures.append(folder / f"slicer-{number}-{name}.png")
             gui.save_screenshot(pictures[-1])
@@ -189,6 +203,7 @@ def save_screenshots(folder: Path, scratch: Path) -> list[Path]:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m SlicerHost.gui", description=__doc__.splitlines()[0])
     parser.add_argument("--screenshots", metavar="DIR", type=Path, help="write a picture of each step and end")
+    parser.add_argument("--steps", metavar="N", type=int, help="only the first N steps")
     options = parser.parse_args(arguments)
     missing = virtual_screen.what_is_missing(virtual=options.screenshots is not None)
     if missing:
@@ -198,11 +213,11 @@ def main(arguments: list[str] | None = None) -> int:
         if options.screenshots is None:
             print("There is no screen (DISPLAY is not set). --screenshots DIR works without one.", file=sys.stderr)
             return 1
-        return _run_on_virtual_screen(options.screenshots)
+        return _run_on_virtual_screen(options.screenshots, options.steps)
     sys.path[:0] = [str(ROOT), str(ROOT / "CardiacSeg")]
     with tempfile.TemporaryDirectory(prefix="cardiacseg-gui-") as scratch:
         if options.screenshots is not None:
-            for picture in save_screenshots(options.screenshots.resolve(), Path(scratch)):
+            for picture in save_screenshots(options.screenshots.resolve(), Path(scratch), options.steps):
                 print(picture)
             return 0
         gui = Gui(Path(scratch))
@@ -214,10 +229,11 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _run_on_virtual_screen(folder: Path) -> int:
+def _run_on_virtual_screen(folder: Path, steps: int | None) -> int:
     """In a process of its own: Qt's and VTK's connections to the screen last as long as their process."""
     path = os.pathsep.join([str(ROOT / "Testing"), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-m", "SlicerHost.gui", "--screenshots", str(folder.resolve())]
+    command += [] if steps is None else ["--steps", str(steps)]
     with virtual_screen.virtual_screen(*WINDOW):
         return subprocess.run(command, env={**os.environ, "PYTHONPATH": path}).returncode
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import slicer
 from PySide6 import QtWidgets
 
-from .qmrml import SceneWidget
+from .qmrml import SceneWidget, qMRMLNodeComboBox
 from .qt import qt, wrapped
 
 
@@ -244,6 +244,8 @@ def unload(module: ScriptedModule) -> None:
         delattr(slicer.modules, f"{module.name}{suffix}")
     slicer.selfTests.pop(module.name, None)
     holder.hide()
+    for combo in QtWidgets.QWidget.findChildren(holder, qMRMLNodeComboBox):  # or it would go on watching the scene
+        combo.setMRMLScene(None)
     _unloaded.append(holder)
     left = [(entry[1], entry[2].__name__) for entry in getattr(python, "Observations", ())]
     if left:

@@ -151,6 +151,41 @@ def test_segments_are_read_from_layers_and_extents_of_their_own(volume) -> None:
     np.testing.assert_array_equal(output.labelsOfSegmentation(node, volume).data, data)
 
 
+@pytest.mark.parametrize(
+    ("first", "size", "shift"),
+    [
+        ((-3, -2, -1), (60, 50, 7), (0, 0, 0)),  # hangs over on all sides
+        ((5, 6, 1), (9, 8, 2), (0, 0, 0)),  # cropped
+        ((0, 0, 0), (50, 40, 4), (2, -3, 1)),  # counted from another voxel
+        ((70, 0, 0), (10, 10, 4), (0, 0, 0)),  # all outside
+        ((0, 0, 0), (50, 40, 4), (0.4, 0.4, 0.0)),  # another grid
+    ],
+)
+def test_layers_are_read_as_slicer_samples_them_wherever_they_lie(volume, first, size, shift) -> None:
+    layer = slicer.vtkOrientedImageData()
+    layer.SetExtent(*(value for low, count in zip(first, size) for value in (low, low + count - 1)))
+    voxels = np.random.default_rng(5).choice([0, 4, 7], size[::-1]).astype(np.uint8)
+    layer.GetPointData().SetScalars(
+        numpy_support.numpy_to_vtk(voxels.ravel(), deep=True, array_type=vtk.VTK_UNSIGNED_CHAR)
+    )
+    moved = np.eye(4)
+    moved[:3, 3] = shift
+    layer.SetImageToWorldMatrix(slicer.util.vtkMatrixFromArray(oblique_matrix() @ moved))
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "from elsewhere")
+    node.GetSegmentation().SetSourceRepresentationName(BINARY_LABELMAP)
+    for name, value in (("LV", 4), ("MYO", 7)):
+        segment = slicer.vtkSegment()
+        segment.SetName(name)
+        segment.SetLabelValue(value)
+        segment.AddRepresentation(BINARY_LABELMAP, layer)
+        node.GetSegmentation().AddSegment(segment, name)
+    read = output.labelsOfSegmentation(node, volume)
+    for structure in (Label.LV, Label.MYO):
+        theirs = slicer.util.arrayFromSegmentBinaryLabelmap(node, structure.name, volume)
+        np.testing.assert_array_equal(read.mask(structure), theirs > 0)
+    assert read.data.any() == (first[0] < 50)
+
+
 def test_where_segments_overlap_lv_wins_over_myo_over_rv(volume) -> None:
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "overlapping")
     masks = {Label.RV: slice(5, 20), Label.MYO: slice(10, 25), Label.LV: slice(15, 30)}

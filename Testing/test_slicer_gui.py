@@ -303,36 +303,36 @@ def test_training_is_started_stopped_resumed_and_charted(host, module, training_
     ui, panel, output = module.ui, module.trainPanel, tmp_path / "run"
     ui.trainDataPath.currentPath = str(training_set)
     ui.trainOutputPath.currentPath = str(output)
-    module.parameters.trainEpochs = 4
+    module.parameters.trainEpochs = 10
     assert ui.trainStartButton.text.startswith("Start")
     click(ui.trainStartButton)
     host.check()
     assert not host.dialogs and panel.run.running
     again = TrainingRun(output)  # as by another window
-    assert again.running and again.state == "running" and again.settings["epochs"] == 4
+    assert again.running and again.state == "running" and again.settings["epochs"] == 10
     with pytest.raises(TrainingError, match="is running"):
         again.start(str(training_set))
     wait(host, lambda: len(again.curves().epochs) >= 1, "The first epoch")
-    assert "of 4" in again.status
+    assert "of 10" in again.status
     pid = json.loads((output / "process.json").read_text(encoding="utf-8"))["pid"]
     click(ui.trainStopButton)
     assert startMark(pid) is None and not panel.run.running and not again.running and not ui.trainStopButton.enabled
-    assert 1 <= len(again.curves().epochs) < 4 and again.state == "stopped"
+    assert 1 <= len(again.curves().epochs) < 10 and again.state == "stopped"
     assert again.modelFile is None and again.message == "" and "Stopped: epoch" in ui.trainStatusLabel.text
     assert slicer.mrmlScene.GetSingletonNode("PlotView1", "vtkMRMLPlotViewNode").GetPlotChartNode() is panel.chart
-    module.parameters.trainEpochs = 5
+    module.parameters.trainEpochs = 11
     assert ui.trainStartButton.text.startswith("Start")  # another training
-    module.parameters.trainEpochs = 4
+    module.parameters.trainEpochs = 10
     assert ui.trainStartButton.text.startswith("Resume")
     click(ui.trainStartButton)
     wait(host, lambda: not panel.run.running, "The training")
     panel.refresh()
     epochs, losses, dices = again.curves()
-    assert epochs == [1.0, 2.0, 3.0, 4.0] and len(losses) == len(dices) == 4
+    assert epochs == [float(number) for number in range(1, 11)] and len(losses) == len(dices) == 10
     assert not math.isnan(dices[-1]) and math.isnan(dices[0])
     assert again.state == "finished" and again.status.startswith("Finished, best Dice")
     assert again.modelFiles == [panel.run.modelFile] == [output / "model.pt"] and again.modelFile.is_file()
-    assert panel.shown == 4
+    assert panel.shown == 10
     assert [panel.chart.GetNthPlotSeriesNode(i).GetYColumnName() for i in range(2)] == [
         *("Loss", "Dice of the validation cases"),
     ]

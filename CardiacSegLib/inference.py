@@ -290,7 +290,7 @@ class Segmenter:
 
     def _mean(self, values: np.ndarray, grid: NetworkGrid, numbers: Sequence[int]) -> np.ndarray:
         """Mean probabilities ``(class, z, y, x)`` of some models on a grid."""
-        volume = torch.from_numpy(np.clip(grid.image_to_network(values), 0.0, 1.0))
+        volume = torch.from_numpy(grid.greys_to_network(values))
         total = sum(self._predict(number, volume).cpu().numpy() for number in numbers)
         return cast(np.ndarray, total) / np.float32(len(numbers))
 

@@ -146,6 +146,10 @@ class NetworkGrid:
         volume = np.matmul(volume, x.forward(cubic=True).T)
         return _along_z(z, z.forward() if z.step != z.out_step or z.size != z.out_size else None, volume)
 
+    def greys_to_network(self, values: np.ndarray) -> np.ndarray:
+        """Grey values in [0, 1] as :meth:`image_to_network` has them, without what a cubic curve overshoots."""
+        return np.clip(self.image_to_network(values), 0.0, 1.0)
+
     def labels_to_network(self, labels: np.ndarray, classes: int) -> np.ndarray:
         """A native label volume ``(z, y, x)`` on the network's grid as uint8: the class that covers most of a voxel."""
         return self._map(_one_hot(labels, classes), forward=True).argmax(axis=0).astype(np.uint8)
@@ -278,5 +282,4 @@ def prepare(
 ) -> PreparedFrame:
     """Prepare a frame ``(z, y, x)`` with ``spacing`` ``(z, y, x)`` in mm."""
     grid = make_grid((frame.shape[0], frame.shape[1], frame.shape[2]), spacing, config, training=training)
-    volume = np.clip(grid.image_to_network(normalise(frame, config)), 0.0, 1.0)
-    return PreparedFrame(volume, grid)
+    return PreparedFrame(grid.greys_to_network(normalise(frame, config)), grid)

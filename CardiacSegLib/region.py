@@ -72,7 +72,7 @@ class HeartFinder:
             return None
         shape = (values.shape[0], values.shape[1], values.shape[2])
         coarse = make_grid(shape, spacing, self.preprocessing)
-        volume = np.clip(coarse.image_to_network(values), 0.0, 1.0)
+        volume = coarse.greys_to_network(values)
         found = predict_volume(self.network, torch.from_numpy(volume), self.device, slices=_looked_at(len(volume)))
         heart = (1.0 - found[0] > HEART_PROBABILITY).cpu().numpy()
         if np.count_nonzero(heart) < FEWEST_PIXELS:

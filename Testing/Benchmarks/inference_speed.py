@@ -131,7 +131,7 @@ def _staged_run(folder: Path, model: TrainedModel, network: UNet, output: Path) 
         grid = make_grid(frame.shape, study.spacing, preset.preprocessing)
         region = timed("find the heart", finder.find, values, study.spacing, grid) if finder else None
         grid = grid if region is None else grid.part(*region)
-        volume = timed("to the network's grid", grid.image_to_network, values)
+        volume = timed("to the network's grid", grid.greys_to_network, values)
         found = timed("network", predict_volume, network, torch.from_numpy(volume), _CPU)
         native = timed("back to the native grid", grid.probabilities_in_window, found.numpy())
         kept = np.zeros(study.geometry.shape, np.uint8)

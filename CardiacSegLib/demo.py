@@ -24,12 +24,12 @@ def run_demo(output: Path, model: str = "fast", device: str = "auto", say: Calla
         CardiacSegError: the model is missing, or the folder cannot be written.
     """
     from CardiacSegLib.dicom_writer import write_cine_dicom
-    from CardiacSegLib.models import find_model
+    from CardiacSegLib.models import find_models
     from CardiacSegLib.phantom import make_phantom
     from CardiacSegLib.workflow import SegmentOptions, segment_path
     from CardiacSegLib.writers import write_cine
 
-    find_model(model)
+    find_models(model)
     phantom = make_phantom()
     study = phantom.study
     nifti, dicom = output / "phantom.nii.gz", output / "phantom_dicom"

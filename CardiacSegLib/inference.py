@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from CardiacSegLib.errors import CardiacSegError
-from CardiacSegLib.models import TrainedModel, load_model
+from CardiacSegLib.models import TrainedModel, find_models, grouped, load_model
 from CardiacSegLib.networks.config import NetworkConfig
 from CardiacSegLib.networks.unet import ConvBlock, UNet
 from CardiacSegLib.postprocessing import labels_from_probabilities
@@ -159,7 +159,8 @@ class Segmenter:
     """Segments studies with one model or the average of several; loaded once, used often.
 
     Args:
-        models: name, path or loaded model, or a list of them, whose probabilities are averaged.
+        models: name (of a model or an ensemble), path or loaded model, or a list of them; the probabilities of all
+            networks are averaged.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
         flips: average over mirrored inputs too (four times slower).
         reduced_precision: bfloat16 or half precision where the device is faster for it.
@@ -185,7 +186,11 @@ class Segmenter:
         chosen = [models] if isinstance(models, (str, Path, TrainedModel)) else list(models)
         if not chosen:
             raise CardiacSegError("Segmenting needs at least one model.")
-        self.models = [m if isinstance(m, TrainedModel) else load_model(m) for m in chosen]
+        self.models = [
+            model
+            for m in chosen
+            for model in ([m] if isinstance(m, TrainedModel) else [load_model(file) for file in find_models(m)])
+        ]
         if region is not None:
             self.models = [_reading_region(m, region) for m in self.models]
         self.device = choose_device(device)
@@ -201,8 +206,8 @@ class Segmenter:
 
     @property
     def name(self) -> str:
-        """The models' names, joined by ``+``."""
-        return "+".join(model.name for model in self.models)
+        """The models' names, joined by ``+``; of an ensemble its own."""
+        return "+".join(grouped([model.name for model in self.models]))
 
     def _compile(self, device: torch.device) -> list[UNet]:
         if any(model.preset.preprocessing.region for model in self.models):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import zipfile
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +29,8 @@ _MOST_WEIGHTS = 300_000_000
 FINDER = "heart.finder"
 #: A folder of the user's own models, searched first.
 MODELS_VARIABLE = "CARDIACSEG_MODELS"
+#: ``NAME-1.pt``, ``NAME-2.pt`` and so on in one folder are together the ensemble ``NAME``.
+_PART = re.compile(r"(.+)-([1-9][0-9]?)")
 
 
 @dataclass(frozen=True)
@@ -70,29 +74,65 @@ def model_folders() -> list[Path]:
     return [Path(own), *folders] if own and Path(own).is_dir() else folders
 
 
-def available_models() -> dict[str, Path]:
-    """Models by name that can be chosen without a path."""
-    found: dict[str, Path] = {}
+def available_models() -> dict[str, tuple[Path, ...]]:
+    """Models by name that can be chosen without a path, with their files: of an ensemble all its parts, in order."""
+    found: dict[str, tuple[Path, ...]] = {}
     for folder in model_folders():
-        for path in sorted(folder.glob(f"*{SUFFIX}")):
-            found.setdefault(path.stem, path)
+        files = {path.stem: path for path in sorted(folder.glob(f"*{SUFFIX}"))}
+        for name in dict.fromkeys(grouped(list(files))):
+            paths = (files[name],) if name in files else tuple(files[part] for part in _parts(name, files))
+            found.setdefault(name, paths)
     return found
 
 
-def find_model(name_or_path: str | Path) -> Path:
-    """The file of a model by its name, or the path itself.
+def grouped(names: Sequence[str]) -> list[str]:
+    """Names of models, those of all parts of an ensemble (``best-1``, ``best-2``, …) replaced by its own (``best``)."""
+    result = []
+    for name in names:
+        part = _PART.fullmatch(name)
+        whole = part.group(1) if part else ""
+        result.append(whole if whole and whole not in names and name in _parts(whole, names) else name)
+    return list(dict.fromkeys(result))
+
+
+def _parts(name: str, names: Collection[str]) -> list[str]:
+    """The parts of an ensemble among names; none unless all from the first to the last are there."""
+    numbers = sorted(int(p.group(2)) for p in map(_PART.fullmatch, names) if p and p.group(1) == name)
+    complete = len(numbers) > 1 and numbers == list(range(1, len(numbers) + 1))
+    return [f"{name}-{number}" for number in numbers] if complete else []
+
+
+def find_models(name_or_path: str | Path) -> tuple[Path, ...]:
+    """The files of a model by its name, several of an ensemble; or the path itself.
 
     Raises:
         ModelError: there is none.
     """
     path = Path(name_or_path)
     if path.is_file():
-        return path
+        return (path,)
     models = available_models()
     if str(name_or_path) in models:
         return models[str(name_or_path)]
+    for files in models.values():
+        for file in files:
+            if file.stem == str(name_or_path):  # a part of an ensemble
+                return (file,)
     known = ", ".join(sorted(models)) or "none is installed"
     raise ModelError(f"There is no model '{name_or_path}': neither a file nor one of the known names ({known}).")
+
+
+def find_model(name_or_path: str | Path) -> Path:
+    """The file of a model that is one network, as :func:`find_models`.
+
+    Raises:
+        ModelError: there is none, or the name is that of an ensemble.
+    """
+    files = find_models(name_or_path)
+    if len(files) > 1:
+        names = ", ".join(file.stem for file in files)
+        raise ModelError(f"'{name_or_path}' is an ensemble of several networks; name one of them ({names}).")
+    return files[0]
 
 
 def save_model(path: Path, model: TrainedModel) -> None:

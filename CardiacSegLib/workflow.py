@@ -211,6 +211,7 @@ def segment_study(
         found=found,
         bsa_formula=options.bsa_formula,
         diagnosis=options.diagnosis,
+        look_for_flicker=not options.consistent,
     )
     reading = Reading(study, labels, function)
     if options.correct_breathing:
@@ -250,6 +251,7 @@ def measure_labels(
     found: Sequence[Finding] = (),
     bsa_formula: str = "du_bois",
     diagnosis: bool = False,
+    look_for_flicker: bool = True,
 ) -> dict[str, Any]:
     """The content of ``function.json`` for label maps by frame index; one frame of unknown phase gives volumes only.
 
@@ -263,6 +265,7 @@ def measure_labels(
         found: findings of earlier steps, which join those of these label maps.
         bsa_formula: for the indexed figures.
         diagnosis: whether likeness to groups of patients is said, where ED and ES are known; research only.
+        look_for_flicker: false for label maps that :func:`~CardiacSegLib.function.consistency.make_consistent` made.
     """
     from CardiacSegLib.function.consistency import disagreements
     from CardiacSegLib.function.cycle import cycle_json, measure_cycle
@@ -275,7 +278,7 @@ def measure_labels(
     ed, es = (None if index is None else labels.get(index) for index in (0 if single else study.ed, study.es))
     figures = single_frame_function(ed) if single and ed is not None else ventricular_function(ed, es)
     cycle = measure_cycle(study, labels)
-    flicker = [] if cycle is None else disagreements([labels[i] for i in range(study.frames)])
+    flicker = disagreements([labels[i] for i in range(study.frames)]) if cycle and look_for_flicker else []
     all_found = [*found, *findings(figures, ed, es, cycle, flicker)]
     body, doubts = _body(study, bsa_formula)
     wall = None if single else wall_figures(ed, es)

@@ -5,14 +5,27 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from CardiacSegLib.errors import ModelError
-from CardiacSegLib.models import MODELS_VARIABLE, TrainedModel, available_models, find_model, load_model, save_model
+from CardiacSegLib.inference import Segmenter
+from CardiacSegLib.models import (
+    MODELS_VARIABLE,
+    TrainedModel,
+    available_models,
+    find_model,
+    find_models,
+    load_model,
+    save_model,
+)
 from CardiacSegLib.networks.unet import build_network
+from CardiacSegLib.phantom import PhantomConfig, make_phantom
 from CardiacSegLib.training.config import Preset
 from CardiacSegLib.training.presets import PRESETS, get_preset
 
@@ -101,6 +114,44 @@ def test_weights_of_another_network_are_refused(model_file):
 def test_models_are_found_by_name_and_the_users_own_come_first(model_file, monkeypatch):
     monkeypatch.setenv(MODELS_VARIABLE, str(model_file.parent))
     assert find_model("mine") == model_file
-    assert available_models()["mine"] == model_file
+    assert available_models()["mine"] == (model_file,)
     with pytest.raises(ModelError, match=r"no model 'absent'.*mine"):
         find_model("absent")
+
+
+def test_files_of_one_name_with_numbers_are_one_ensemble(model_file, tmp_path, monkeypatch):
+    own = tmp_path / "own"
+    own.mkdir()
+    monkeypatch.setenv(MODELS_VARIABLE, str(own))
+    parts = tuple(own / f"good-{n}.pt" for n in (1, 2, 3))
+    for part in (*parts, own / "other-2.pt"):
+        shutil.copy(model_file, part)
+    models = available_models()
+    assert models["good"] == parts and "good-2" not in models
+    assert models["other-2"] == (own / "other-2.pt",), "a number alone makes no ensemble"
+    assert find_models("good") == parts and find_models("good-2") == parts[1:2]
+    assert Segmenter("good", "cpu").name == "good"
+    assert Segmenter(list(parts), "cpu").name == "good", "as workers get it, by its files"
+    assert Segmenter(["good-1", "good-3"], "cpu").name == "good-1+good-3"
+    with pytest.raises(ModelError, match="ensemble"):
+        find_model("good")
+    parts[1].unlink()  # an ensemble with a gap is none: its figures would be another model's
+    assert "good" not in available_models()
+    with pytest.raises(ModelError, match="no model 'good'"):
+        find_models("good")
+
+
+def test_an_ensemble_gives_the_mean_of_its_networks(model_file, tmp_path, monkeypatch):
+    monkeypatch.setenv(MODELS_VARIABLE, str(tmp_path))
+    for number in (1, 2):
+        model = load_model(model_file)
+        weights = {k: v * number if k == "head.weight" else v for k, v in model.weights.items()}
+        save_model(tmp_path / f"pair-{number}.pt", replace(model, weights=weights))
+    study = make_phantom(PhantomConfig(frames=2, slices=3, ed_index=0)).study
+
+    def probabilities(model):
+        return Segmenter(model, "cpu", reduced_precision=False).segment(study, [0], keep_probabilities=True)
+
+    both, one, two = (probabilities(name).probabilities[0] for name in ("pair", "pair-1", "pair-2"))
+    assert np.abs(one - two).max() > 1e-3
+    np.testing.assert_allclose(both, (one + two) / 2, atol=1e-5)

@@ -95,7 +95,7 @@ import CardiacSegLib
 from CardiacSegLib.models import available_models
 from CardiacSegSlicer import terminology
 assert CardiacSegLib.__file__.startswith(sys.argv[2]), CardiacSegLib.__file__
-assert str(available_models()["fast"]).startswith(sys.argv[2]) and terminology.loadTerminology()
+assert str(available_models()["fast"][0]).startswith(sys.argv[2]) and terminology.loadTerminology()
 assert slicer.modules.cardiacseg.icon is not None
 helpers = sys.modules["CardiacSegSlicer.reading"]
 module.onReload()  # as by Slicer's button "Reload and Test"

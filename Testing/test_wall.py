@@ -225,8 +225,10 @@ def test_a_file_without_orientation_is_taken_as_seen_from_the_apex_and_says_so(r
     for axes in ((), (0,)):
         bare = lost(flipped(labels, axes))
         assert np.array_equal(np.flip(segment_map(bare), axes), segment_map(labels))
-        assert any("lost the orientation" in w for w in wall_figures(bare, None).warnings)
-    assert wall_figures(labels, None).warnings == ()
+        assert any("lost the orientation" in said for said in wall_figures(bare, None).assumptions)
+        assert wall_figures(bare, None).warnings == (), "nothing looks wrong"
+    known = wall_figures(labels, None)
+    assert known.warnings == known.assumptions == ()
 
 
 def test_an_apex_on_the_unusual_side_is_pointed_out():
@@ -297,7 +299,8 @@ def test_json_has_the_promised_keys():
     made = phantom()
     content = json.loads(json.dumps(wall_json(wall_figures(made.labels[made.ed], None)), allow_nan=False))
     assert list(content) == [
-        *("ed_mm", "es_mm", "thickening_percent", "mean_ed_mm", "max_ed_mm", "mean_es_mm", "max_es_mm", "method")
+        *("ed_mm", "es_mm", "thickening_percent", "mean_ed_mm", "max_ed_mm", "mean_es_mm", "max_es_mm", "method"),
+        "assumptions",
     ]
     assert all(len(content[key]) == 16 for key in ("ed_mm", "es_mm", "thickening_percent"))
     assert content["es_mm"] == [None] * 16 and content["mean_es_mm"] is None

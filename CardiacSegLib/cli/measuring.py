@@ -195,15 +195,18 @@ def _info_installation() -> int:
         print(f"torch {torch.__version__}, device {device.type} ({name})")
     except ImportError:
         print("torch is not installed: 'pip install torch' (see the README for a CPU-only build).")
-    for name, path in available_models().items():
-        print(f"model {name}: {path}")
+    for name, files in available_models().items():
+        print(f"model {name}: {files[0]}" + (f" and {len(files) - 1} more" if len(files) > 1 else ""))
     return 0
 
 
 def _info_model(name: str) -> int:
-    from CardiacSegLib.models import load_model
+    from CardiacSegLib.models import find_models, load_model
 
-    model = load_model(name)
+    files = find_models(name)
+    if len(files) > 1:
+        print(printable(f"{name}: an ensemble of {len(files)} networks, each with a card. The first:"))
+    model = load_model(files[0])
     count = sum(int(w.numel()) for w in model.weights.values())
     print(printable(f"{model.name}: preset {model.preset.name}, {count / 1e6:.2f} M numbers. {model.preset.summary}"))
     for key, value in model.facts.items():

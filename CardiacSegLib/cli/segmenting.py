@@ -181,9 +181,9 @@ class _SegmenterMaker:
     """Makes the segmenter when it is first needed; a wrong path or name is told at once, before torch is loaded."""
 
     def __init__(self, args: argparse.Namespace) -> None:
-        from CardiacSegLib.models import find_model
+        from CardiacSegLib.models import find_models
 
-        self._models = [find_model(name) for name in args.model or ["fast"]]
+        self._models = [file for name in args.model or ["fast"] for file in find_models(name)]
         self._args = args
         self.made: Segmenter | None = None
 
@@ -273,10 +273,10 @@ def _batch(args: argparse.Namespace) -> int:
 
 def _crew(args: argparse.Namespace) -> Crew:
     from CardiacSegLib.crew import LocalCrew, SegmenterRecipe
-    from CardiacSegLib.models import find_model
+    from CardiacSegLib.models import find_models
 
     # Without resolving, a relative model would be of another folder on a cluster's workers.
-    models = tuple(find_model(name).resolve() for name in args.model or ["fast"])
+    models = tuple(file.resolve() for name in args.model or ["fast"] for file in find_models(name))
     recipe = SegmenterRecipe(models, args.device, args.flips)
     if args.scheduler:
         from CardiacSegLib.cluster import ClusterCrew

@@ -13,7 +13,7 @@ from CardiacSegLib.study import STRUCTURES, Label, LabelMap
 # The curve is flat around ED and ES: frames within this share of its range from the extreme are one plateau, whose
 # middle is taken. On four real cines the frames found lie within one of those that readers chose; the extreme of the
 # smoothed curve itself, and that of the volumes, is two frames off in one of them.
-_PLATEAU = 0.05
+_PLATEAU = 0.08
 
 
 def time_volume_curve(labels: Sequence[LabelMap]) -> dict[Label, np.ndarray]:

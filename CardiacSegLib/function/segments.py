@@ -48,12 +48,20 @@ class Orientation:
         apex_up: whether slices run from base to apex.
         turn: 1 where the way from the septum to the anterior wall runs from the array's x axis towards its y axis
             (clockwise in the picture of a slice, whose y points down), -1 where it runs the other way.
-        warnings: what had to be assumed, as sentences.
+        warnings: what is doubtful, as sentences.
+        assumptions: what had to be taken as usual though nothing looks wrong, as sentences.
     """
 
     apex_up: bool
     turn: int
     warnings: tuple[str, ...] = ()
+    assumptions: tuple[str, ...] = ()
+
+
+_SHOWN_AS_USUAL = (
+    "The file has lost the orientation of its slices: the wall's segments are counted as if they were shown as usual, "
+    "seen from the apex, the anterior wall clockwise from the septum."
+)
 
 
 def orientation_is_lost(geometry: Geometry) -> bool:
@@ -72,11 +80,6 @@ def find_orientation(labels: Sequence[LabelMap]) -> Orientation:
     taper = float(np.mean([_taper(one) for one in labels]))
     lost = orientation_is_lost(geometry)
     apex_up, warnings = taper >= 0, []
-    if lost:
-        warnings.append(
-            "The file has lost the orientation of its slices: the wall's segments are counted as if they were shown as "
-            "usual, seen from the apex, the anterior wall clockwise from the septum."
-        )
     usual = float(geometry.normal @ _USUAL_AXIS)
     if abs(taper) < _CLEAR_TAPER:
         if not lost and abs(usual) > 0.3:
@@ -89,7 +92,7 @@ def find_orientation(labels: Sequence[LabelMap]) -> Orientation:
             "segments may be wrong if that orientation is."
         )
     if lost:
-        return Orientation(apex_up, 1, tuple(warnings))
+        return Orientation(apex_up, 1, tuple(warnings), (_SHOWN_AS_USUAL,))
     handed = np.linalg.det(np.asarray(geometry.direction, float)) > 0
     # Anterior = (towards the RV) × (towards the apex); x × z is -y in a right-handed grid.
     return Orientation(apex_up, -1 if handed == apex_up else 1, tuple(warnings))

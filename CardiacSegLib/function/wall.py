@@ -53,7 +53,8 @@ _SLOPE_SMOOTH_RAD = np.radians(8.0)
 class WallFigures:
     """Wall thickness of one study in mm, segments 1 to 16 in order; ``None`` where not known.
 
-    ``mean`` is over all directions of all slices, ``max`` the largest mean over 30° of a slice.
+    ``mean`` is over all directions of all slices, ``max`` the largest mean over 30° of a slice. ``assumptions`` say how
+    the segments are counted where the file does not tell; they are no doubts about the masks.
     """
 
     ed_mm: Values = _NOTHING
@@ -63,6 +64,7 @@ class WallFigures:
     mean_es_mm: float | None = None
     max_es_mm: float | None = None
     warnings: tuple[str, ...] = ()
+    assumptions: tuple[str, ...] = ()
 
     @property
     def thickening_percent(self) -> Values:
@@ -74,7 +76,7 @@ def wall_figures(ed: LabelMap | None, es: LabelMap | None) -> WallFigures:
     """Thickness on the 16 segments from the label maps ``(z, y, x)`` at ED and ES; ``None`` for a phase not known.
 
     Slices may run either way, and the arrays may be mirrored, as long as ``geometry`` says so. Where the file has lost
-    its orientation, a warning says what was assumed (:func:`~CardiacSegLib.function.segments.find_orientation`).
+    its orientation, ``assumptions`` say what was taken (:func:`~CardiacSegLib.function.segments.find_orientation`).
     """
     phases = {name: labels for name, labels in (("ed", ed), ("es", es)) if labels is not None}
     walls = {name: _Wall(labels) for name, labels in phases.items()}
@@ -101,7 +103,10 @@ def wall_figures(ed: LabelMap | None, es: LabelMap | None) -> WallFigures:
         else:
             known[f"{name}_mm"] = wall.by_segment(anterior, oriented[name])
     said = [warning for orientation in oriented.values() for warning in orientation.warnings]
-    return WallFigures(**known, warnings=tuple(dict.fromkeys([*said, *warnings])))
+    assumed = [assumption for orientation in oriented.values() for assumption in orientation.assumptions]
+    return WallFigures(
+        **known, warnings=tuple(dict.fromkeys([*said, *warnings])), assumptions=tuple(dict.fromkeys(assumed))
+    )
 
 
 def _orientations(walls: dict[str, _Wall]) -> dict[str, Orientation]:
@@ -127,6 +132,7 @@ def wall_json(figures: WallFigures) -> dict[str, Any]:
         "mean_es_mm": json_number(figures.mean_es_mm, 2),
         "max_es_mm": json_number(figures.max_es_mm, 2),
         "method": METHOD,
+        "assumptions": list(figures.assumptions),
     }
 
 

@@ -29,11 +29,11 @@ def definitions(function: Mapping[str, Any], *, ranges: bool) -> dict[str, str]:
     rates = [f.key for f in CYCLE_FIGURES if f.part == "cycle.lv" and f.value_in(function) is not None]
     if rates:
         said["Rates"] = _sentences(rates)
-    if inside(function, "wall"):
-        said["Wall"] = (
-            "16 segments of the AHA (Cerqueira et al. 2002), counted from the anterior insertion of the RV. "
-            f"{inside(function, 'wall').get('method') or ''}"
-        )
+    wall = inside(function, "wall")
+    if wall:
+        segments = "16 segments of the AHA (Cerqueira et al. 2002), counted from the anterior insertion of the RV."
+        assumed = (str(one) for one in wall.get("assumptions") or ())
+        said["Wall"] = " ".join([segments, str(wall.get("method") or ""), *assumed]).strip()
     if ranges:
         said["Ranges"] = "A figure without a range has none that applies; one outside its range is said to be so."
     return {name: text for name, text in said.items() if text}

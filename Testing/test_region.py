@@ -73,7 +73,7 @@ def test_the_region_holds_every_labelled_voxel_of_every_patient_however_it_lies(
                     lost.append(f"{folder.name} frame {number}, {name}: {grid.part(*region).outside(mask):.2%}")
     assert not lost, f"{len(lost)}: {lost[:20]}"
     # Fields that are small, by nature or by the cut, are read whole.
-    assert sum(name != "cut" for name in whole) < 100 and np.median(areas) < 0.3
+    assert sum(name != "cut" for name in whole) < 100 and np.median(areas) < 0.35
 
 
 def test_the_region_and_the_whole_field_give_the_same_figures(acdc_root):

@@ -72,7 +72,8 @@ CONVENTIONS: tuple[str, ...] = (
     "Papillary muscles and trabeculae count to the cavity, as in ACDC, Sunnybrook and UK Biobank; reference ranges "
     "that count them to the mass do not apply.",
     "ED and ES, where the study does not name them, are the highest and the lowest of the smoothed curve of LV volume "
-    "over the cycle, in the middle of its plateau. Volumes and fractions are those counted in these frames.",
+    "over the cycle; where it is flat, ED lies towards the end of the plateau, ES in its middle. Volumes and fractions "
+    "are those counted in these frames.",
     "Both ventricles are measured in the same two frames, those of the LV.",
     "The smoothed curve is a periodic smoothing spline over all frames but failed ones; harmonics above the fifth "
     "fade. Rates from thick slices are too high (by a fifth to a third on a phantom with slices of 10 mm) where the "

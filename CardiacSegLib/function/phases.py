@@ -10,10 +10,11 @@ from CardiacSegLib.errors import StudyError
 from CardiacSegLib.function.curve import smooth_cycle
 from CardiacSegLib.study import STRUCTURES, Label, LabelMap
 
-# The curve is flat around ED and ES: frames within this share of its range from the extreme are one plateau, whose
-# middle is taken. On four real cines the frames found lie within one of those that readers chose; the extreme of the
-# smoothed curve itself, and that of the volumes, is two frames off in one of them.
-_PLATEAU = 0.08
+# The curve is flat around ED and ES: frames within this share of its range from the extreme are one plateau. ED lies
+# towards its end, where the ventricle is about to empty; of ES's the middle is taken. On four real cines, each read by
+# six networks in two ways, ED is then within one frame of the readers' in 48 of 48 and ES in 43; the middle of both
+# gives 44 and 43, the extreme of the smoothed curve 35 for ED.
+_PLATEAU, _ED_SHARE = 0.08, 2 / 3
 
 
 def time_volume_curve(labels: Sequence[LabelMap]) -> dict[Label, np.ndarray]:
@@ -25,8 +26,9 @@ def find_phases(lv_volumes_ml: np.ndarray, phases: np.ndarray | None = None) -> 
     """ED and ES as indexes (from 0) into a cycle's LV volumes: where the smoothed curve is highest and lowest.
 
     The curve closes on itself: its last frame is a neighbour of its first. Failed frames do not count (see
-    :func:`CardiacSegLib.function.curve.smooth_cycle`). Where the curve is flat the middle of the plateau is taken. With
-    too few frames to smooth, ED and ES are the largest and the smallest volume, of equal ones the first.
+    :func:`CardiacSegLib.function.curve.smooth_cycle`). Where the curve is flat, ED lies at two thirds of the
+    plateau and ES in its middle. With too few frames to smooth, ED and ES are the largest and the smallest volume, of
+    equal ones the first.
 
     Args:
         lv_volumes_ml: ``(t,)`` in mL.
@@ -44,11 +46,11 @@ def find_phases(lv_volumes_ml: np.ndarray, phases: np.ndarray | None = None) -> 
     if curve is None:
         return int(np.argmax(np.where(valid, volumes, -np.inf))), int(np.argmin(np.where(valid, volumes, np.inf)))
     smooth = np.round(curve(np.arange(volumes.size) / volumes.size if phases is None else phases), 6)
-    return _middle_of_plateau(smooth, valid), _middle_of_plateau(-smooth, valid)
+    return _on_plateau(smooth, valid, _ED_SHARE), _on_plateau(-smooth, valid, 0.5)
 
 
-def _middle_of_plateau(curve: np.ndarray, valid: np.ndarray) -> int:
-    """The frame in the middle of the plateau around the highest valid value."""
+def _on_plateau(curve: np.ndarray, valid: np.ndarray, share: float) -> int:
+    """The frame at a share of the way along the plateau around the highest valid value."""
     n = curve.size
     top = int(np.argmax(np.where(valid, curve, -np.inf)))
     on_plateau = valid & (curve > curve[top] - _PLATEAU * np.ptp(curve[valid]))
@@ -58,4 +60,4 @@ def _middle_of_plateau(curve: np.ndarray, valid: np.ndarray) -> int:
         while abs(offset) < n // 2 and on_plateau[(top + offset + step) % n]:
             offset += step
         reach.append(offset)
-    return int((top + round(sum(reach) / 2)) % n)
+    return (top + round(reach[0] + share * (reach[1] - reach[0]))) % n

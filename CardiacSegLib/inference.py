@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from CardiacSegLib.certainty import Certainty, certainty
 from CardiacSegLib.errors import CardiacSegError
 from CardiacSegLib.models import TrainedModel, find_models, grouped, load_model
 from CardiacSegLib.networks.config import NetworkConfig
@@ -21,7 +22,7 @@ from CardiacSegLib.networks.unet import ConvBlock, UNet
 from CardiacSegLib.postprocessing import labels_from_probabilities
 from CardiacSegLib.preprocessing import NetworkGrid, PreprocessingConfig, in_frame, make_grid, normalise
 from CardiacSegLib.region import HeartFinder, Region, touches_edge
-from CardiacSegLib.study import CineStudy, LabelMap
+from CardiacSegLib.study import CineStudy, Label, LabelMap
 
 #: Pixels that go through a 2D network at once on a CPU: its activations should stay in the caches.
 _CPU_PIXELS = 80_000
@@ -145,11 +146,13 @@ def predict_with_flips(network: UNet, volume: Tensor, device: torch.device) -> T
 class Segmentation:
     """What came of a study: label maps (and probabilities, if asked for) by frame index, and every doubt as a sentence.
 
-    ``probabilities[i]`` is ``(class, z, y, x)`` float32 on the study's own grid.
+    ``probabilities[i]`` is ``(class, z, y, x)`` float32 on the study's own grid; ``certainty[i]`` says how sure the
+    network is of each structure of frame ``i``.
     """
 
     labels: dict[int, LabelMap] = field(default_factory=dict)
     probabilities: dict[int, np.ndarray] = field(default_factory=dict)
+    certainty: dict[int, dict[Label, Certainty]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     model: str = ""
     device: str = ""
@@ -240,6 +243,7 @@ class Segmenter:
             probabilities, window = self._frame_probabilities(study.frame(index), study.spacing)
             labels = np.zeros(study.geometry.shape, np.uint8)
             labels[window] = labels_from_probabilities(probabilities, self.largest_component)
+            result.certainty[index] = certainty(probabilities, labels[window])
             result.labels[index] = LabelMap(labels, study.geometry)
             if keep_probabilities:
                 result.probabilities[index] = in_frame(probabilities, window, study.geometry.shape)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from CardiacSegLib import __version__
 from CardiacSegLib.anonymous import anonymous_name_in, anonymous_study, without_names
+from CardiacSegLib.certainty import add_expected_dice, doubts_at_phases
 from CardiacSegLib.dicom_seg import refuse_without_dicom, write_dicom_segs
 from CardiacSegLib.errors import CardiacSegError, StudyError
 from CardiacSegLib.files import all_or_none, settle
@@ -203,6 +204,7 @@ def segment_study(
         labels = {i: labels[i] for i in phases}
         kept = {f"frame {study.frame_numbers[i]}" for i in phases}
         found = [finding for finding in found if finding.phase in kept]
+    found += doubts_at_phases(study, segmentation.certainty)
     function = measure_labels(
         study,
         labels,
@@ -213,6 +215,7 @@ def segment_study(
         diagnosis=options.diagnosis,
         look_for_flicker=not options.consistent,
     )
+    add_expected_dice(function, study, segmentation.certainty)
     reading = Reading(study, labels, function)
     if options.correct_breathing:
         _align(reading)

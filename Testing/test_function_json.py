@@ -60,9 +60,9 @@ class Truth:
         self.labels = labels
 
     def segment(self, study, wanted, on_progress=None):
-        from types import SimpleNamespace
+        from CardiacSegLib.inference import Segmentation
 
-        return SimpleNamespace(labels={i: self.labels[i] for i in wanted}, warnings=[])
+        return Segmentation(labels={i: self.labels[i] for i in wanted})
 
 
 def test_a_whole_cycle_keeps_to_the_schema_and_is_right(check, whole, phantom):

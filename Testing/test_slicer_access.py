@@ -16,6 +16,7 @@ QtWidgets = pytest.importorskip("PySide6.QtWidgets", reason="PySide6 (Qt) is not
 from PySide6.QtCore import Qt  # noqa: E402
 
 from CardiacSegLib import DISCLAIMER  # noqa: E402
+from CardiacSegLib.function.segments import SEGMENT_NAMES  # noqa: E402
 from CardiacSegLib.study import Label  # noqa: E402
 from CardiacSegLib.training.presets import PRESETS  # noqa: E402
 from conftest import MODULE_FILE, add_cine, open_module  # noqa: E402
@@ -129,7 +130,8 @@ def test_every_word_of_the_panel_can_be_translated(host, phantom, one_thread, mo
     paint(host, module, "ED", Label.LV, CORNER)
     settle(host, module)
     in_file = {string.text for string in ET.parse(UI_FILE).iter("string")}
-    library = [DISCLAIMER, *module.reading.function()["warnings"]]
+    function = module.reading.function()
+    library = [DISCLAIMER, *function["warnings"], *function["wall"]["assumptions"], *SEGMENT_NAMES]
     names = {"fast", "cine", "None", *PRESETS}
     words = set()
     for text in texts_of(module) - in_file - names:

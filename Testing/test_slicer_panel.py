@@ -216,6 +216,29 @@ def test_an_edit_changes_the_figures_by_the_voxels_painted_within_a_second_and_u
     assert not read.ui.restoreButton.enabled
 
 
+def test_the_bulls_eye_is_shown_follows_an_edit_and_is_read_out_segment_by_segment(host, read):
+    ui = read.ui
+    assert ui.wallLabel.isVisibleTo(ui.resultsSection) and not ui.wallLabel.pixmap.isNull()
+    said = ui.wallLabel.toolTip
+    assert said.splitlines()[0].startswith("1 basal anterior: ") and len(said.splitlines()) == 16
+    assert said == ui.wallLabel.accessibleDescription
+    thickness = read.reading.function()["wall"]["ed_mm"]
+    assert f"7 mid anterior: {thickness[6]:.1f} mm" in said
+    ui.wallComboBox.setCurrentIndex(2)
+    assert ui.wallLabel.toolTip.splitlines()[0].endswith(" %")
+    ui.wallComboBox.setCurrentIndex(0)
+    # The wall of a middle slice is made thicker on one side.
+    wall = read.reading.labels("ED").mask(Label.MYO)
+    middle = int(np.median(np.flatnonzero(wall.any(axis=(1, 2)))))
+    rows, columns = np.nonzero(wall[middle])
+    row = int(np.median(rows))
+    last = int(columns[rows == row].max())
+    paint(host, read, "ED", Label.MYO, (slice(middle, middle + 1), slice(row - 5, row + 6), slice(last, last + 5)))
+    wait(host, lambda: ui.wallLabel.toolTip != said, "The bull's-eye", 1.0)
+    read.correctPanel.editor.undo()
+    wait(host, lambda: ui.wallLabel.toolTip == said, "The bull's-eye", 1.0)
+
+
 def test_masks_are_shown_only_over_the_frame_that_they_belong_to(host, read):
     from CardiacSegSlicer import views
 

@@ -75,8 +75,8 @@ class CardiacSegLogic(ScriptedLoadableModuleLogic):
         Args:
             cine: the volume that shows a cine sequence; or the volume at end diastole, with ``esVolume``.
             esVolume: the volume at end systole.
-            ed, es: frames; those not given are the ones known of the cine, or are found: the largest and the smallest
-                LV volume of the cycle.
+            ed, es: frames; those not given are the ones known of the cine, or are found on the smoothed
+                curve of LV volume.
             wholeCycle: every frame, not ED and ES alone.
             model: name or file of a model, or a list of them, whose probabilities are averaged.
             device: ``auto``, ``cpu``, ``cuda`` or ``mps``.

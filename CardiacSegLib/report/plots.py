@@ -195,17 +195,24 @@ def bland_altman_svg(automatic: Sequence[float], manual: Sequence[float], title:
     return _document(560, 415, heads + axes.parts, title)
 
 
-def scatter_svg(automatic: Sequence[float], manual: Sequence[float], title: str, unit: str) -> str:
+def scatter_svg(
+    automatic: Sequence[float],
+    manual: Sequence[float],
+    title: str,
+    unit: str,
+    sides: tuple[str, str] = ("Automatic", "Manual"),
+) -> str:
     """Automatic over manual values with the line of identity, the correlation r and n; equal scales on both axes.
 
     Args:
         automatic, manual: paired values, in ``unit``; pairs that are not finite are left out.
         title, unit: as in :func:`bland_altman_svg`.
+        sides: what the two are called.
     """
     x, y = _finite_pairs(automatic, manual)
     both = _span([*x, *y])
     axes = _Axes(70, 58, 320, 320, both, both)
-    axes.draw_frame(f"Manual ({unit})", f"Automatic ({unit})")
+    axes.draw_frame(f"{sides[1]} ({unit})", f"{sides[0]} ({unit})")
     axes.parts.append(_line(axes.px(both[0]), axes.py(both[0]), axes.px(both[1]), axes.py(both[1]), _GREY, 1.3, "6 4"))
     axes.draw_dots(y, x, "#0072B2", 3.2)
     r = agreement(x, y).r

@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 from CardiacSegLib.errors import CardiacSegError
 from CardiacSegLib.writers import write_text
 from CardiacSegSlicer import charts, export, results, views
+from CardiacSegSlicer.panels.wall import WallView
 from CardiacSegSlicer.parameters import provenanceOf
 from CardiacSegSlicer.reading import PHASES
 from CardiacSegSlicer.sequences import sequenceOfProxy, triggerTimes
@@ -25,6 +26,7 @@ class ResultsPanel:
     def __init__(self, module) -> None:
         self.module, self.ui = module, module.ui
         self.rows, self.function = [], {}
+        self.wall = WallView(self.ui)
         self.timer = qt.QTimer()
         self.timer.setSingleShot(True)
         self.timer.setInterval(REST_MS)
@@ -64,6 +66,7 @@ class ResultsPanel:
                 self.rows, self.function, warnings = [], {}, [str(error)]
         views.showChart(None if reading is None else reading.node.curveChart)
         self._fillTable()
+        self.wall.show(self.function)
         self.ui.warningsLabel.text = "\n".join("⚠ " + w for w in warnings)
         self.ui.warningsLabel.visible = bool(warnings)
 

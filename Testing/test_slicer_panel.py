@@ -6,6 +6,7 @@ Masks are the phantom's own, put in as a finished job would, so that no network 
 from __future__ import annotations
 
 import csv
+import json
 import sys
 
 import numpy as np
@@ -18,6 +19,8 @@ pytest.importorskip("PySide6", reason="PySide6 (Qt) is not installed")
 from PySide6.QtCore import Qt  # noqa: E402
 
 from CardiacSegLib import DISCLAIMER  # noqa: E402
+from CardiacSegLib.function.stack import slice_shifts_mm  # noqa: E402
+from CardiacSegLib.phantom import PhantomConfig, make_phantom  # noqa: E402
 from CardiacSegLib.study import CineStudy, Geometry, Label  # noqa: E402
 from conftest import add_cine  # noqa: E402
 from SlicerHost.user import click, column, figures, load, paint, put_masks, settle, wait  # noqa: E402
@@ -325,6 +328,62 @@ def test_figures_masks_report_and_training_case_are_written(host, read, phantom,
     click(ui.saveMasksButton)
     assert len(host.dialogs.texts("error")) == 1  # what is there already is not replaced
     host.dialogs.reset()
+
+
+def test_corrected_masks_are_compared_with_the_automatic_ones_and_nothing_is_overwritten(host, read, tmp_path):
+    ui = read.ui
+    assert not ui.compareButton.enabled, "nothing was corrected"
+    painted = paint(host, read, "ED", Label.LV, CORNER)
+    settle(host, read)
+    assert ui.compareButton.enabled
+    host.answer(str(tmp_path))
+    click(ui.compareButton)
+    host.check()
+    compared = json.loads((tmp_path / "comparison.json").read_text(encoding="utf-8"))
+    row = next(f for f in compared["figures"] if f["figure"] == "lv.edv_ml")
+    assert row["difference"] == pytest.approx(painted * read.reading.study().geometry.voxel_ml, abs=1e-3)
+    assert "corrected" in (tmp_path / "comparison.html").read_text(encoding="utf-8")
+    host.answer(str(tmp_path))
+    click(ui.compareButton)
+    assert len(host.dialogs.texts("error")) == 1 and "is there already" in host.dialogs.texts("error")[0]
+    host.dialogs.reset()
+
+
+def test_likeness_to_disease_is_off_said_on_request_and_called_research_only(host, read):
+    ui = read.ui
+    assert not ui.diagnosisCheckBox.checked and "diagnosis" not in read.resultsPanel.function
+    assert not ui.diagnosisLabel.isVisibleTo(ui.resultsSection)
+    ui.diagnosisCheckBox.setChecked(True)
+    settle(host, read)
+    assert {"NOR", "MINF", "DCM", "HCM", "RV"} <= set(ui.diagnosisLabel.text.replace(",", " ").split())
+    assert "research" in ui.diagnosisLabel.text.lower() and len(ui.diagnosisLabel.text.splitlines()) >= 4
+    assert read.logic.measure(read.parameters.cine, diagnosis=True)["diagnosis"]
+    ui.diagnosisCheckBox.setChecked(False)
+    settle(host, read)
+    assert not ui.diagnosisLabel.isVisibleTo(ui.resultsSection)
+    assert "diagnosis" not in read.logic.measure(read.parameters.cine)
+
+
+def test_slices_breathed_apart_are_moved_in_a_copy_and_the_original_stays(host, module):
+    made = make_phantom(PhantomConfig(frames=6, slices=8, breathing_mm=6.0, ed_index=0))
+    add_cine(module, made)
+    put_masks(module, made)
+    settle(host, module)
+    cine, before = module.parameters.cine, module.reading.labels("ED").data.copy()
+    figures_before = module.reading.function()["lv"]
+    click(module.ui.alignButton)
+    host.check()
+    settle(host, module)
+    assert module.parameters.cine is not cine and "were moved" in module.ui.statusLabel.text
+    assert "aligned" in module.parameters.cine.GetName()
+    assert module.reading.function()["lv"]["ef_percent"] == pytest.approx(figures_before["ef_percent"])
+    assert any("moved onto the heart's axis" in w for w in module.resultsPanel.function["warnings"])
+    aligned = slice_shifts_mm([module.reading.labels("ED"), module.reading.labels("ES")])
+    module.parameters.cine = cine
+    settle(host, module)
+    original = slice_shifts_mm([module.reading.labels("ED"), module.reading.labels("ES")])
+    assert (module.reading.labels("ED").data == before).all()
+    assert np.nanmax(np.abs(aligned)) < 0.5 * np.nanmax(np.abs(original))
 
 
 def test_copied_figures_are_those_seen_with_the_warnings_and_what_the_software_is_not(read):

@@ -12,6 +12,7 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 from CardiacSegLib.errors import CardiacSegError, StudyError
 from CardiacSegSlicer import input as nodesIn
+from CardiacSegSlicer.afterwards import alignSlices, writeComparison
 from CardiacSegSlicer.installer import Installer
 from CardiacSegSlicer.jobs import BatchJob, SegmentJob
 from CardiacSegSlicer.parameters import CardiacSegParameterNode, withoutUnreadable
@@ -138,8 +139,12 @@ class CardiacSegLogic(ScriptedLoadableModuleLogic):
             self._refuseCorrected(reading, job.mayDiscard)  # corrected while it ran
         reading.store(job.study, job.labels, job.function, job.device)
 
-    def measure(self, cine, esVolume=None) -> dict[str, Any]:
+    def measure(self, cine, esVolume=None, *, diagnosis: bool = False) -> dict[str, Any]:
         """The figures of the masks as they are now, as ``function.json`` holds them (mL, %, g; frames from 1).
+
+        Args:
+            cine, esVolume: as in :meth:`segment`.
+            diagnosis: also which groups of patients the heart is alike; research only.
 
         Raises:
             StudyError: the cine was not segmented.
@@ -147,7 +152,24 @@ class CardiacSegLogic(ScriptedLoadableModuleLogic):
         reading = self.reading(cine, esVolume)
         if not reading.hasResult:
             raise StudyError(_("This cine has no masks yet. Segment it first."))
-        return reading.function()
+        return reading.function(diagnosis=diagnosis)
+
+    def compareWithAutomatic(self, cine, folder, esVolume=None) -> list[Path]:
+        """Write ``comparison.html`` and ``comparison.json``: the automatic masks beside those that are there now.
+
+        Raises:
+            CardiacSegError: the automatic masks are not in the scene, or a file is in the way or cannot be written.
+        """
+        reading = self.reading(cine, esVolume)
+        return writeComparison(reading, reading.masks(), folder)
+
+    def alignSlices(self, cine):
+        """A new cine with its masks whose slices, breathed apart, were moved onto the heart's axis; returns its volume.
+
+        Raises:
+            StudyError: the cine has no masks, or no slice lies off the axis.
+        """
+        return alignSlices(self.reading(cine))[0]
 
     def segmentFolder(
         self,

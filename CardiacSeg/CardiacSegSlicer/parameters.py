@@ -51,6 +51,7 @@ class CardiacSegReadingNode:
         automaticPhases: ED and ES are found when segmenting.
         wholeCycle: every frame is segmented, not ED and ES alone.
         heightCm, weightKg: 0 is not known.
+        diagnosis: likeness to groups of patients is said; research only.
         edSegmentation, esSegmentation: results at ED and ES.
         cycleSegmentation: result of the whole cycle: the proxy of a sequence.
         edAutomatic, esAutomatic, cycleAutomatic: hidden copies of what the network gave.
@@ -66,6 +67,7 @@ class CardiacSegReadingNode:
     wholeCycle: bool = False
     heightCm: float = 0.0
     weightKg: float = 0.0
+    diagnosis: bool = False
     edSegmentation: Optional[slicer.vtkMRMLSegmentationNode] = None
     esSegmentation: Optional[slicer.vtkMRMLSegmentationNode] = None
     cycleSegmentation: Optional[slicer.vtkMRMLSegmentationNode] = None

@@ -262,8 +262,11 @@ class Reading:
 
     # ---------------------------------------------------------------- figures
 
-    def function(self, masks: Masks | None = None) -> dict[str, Any]:
-        """The content of ``function.json`` for the masks as they are now, or as they were read."""
+    def function(self, masks: Masks | None = None, diagnosis: bool | None = None) -> dict[str, Any]:
+        """The content of ``function.json`` for the masks as they are now, or as they were read.
+
+        ``diagnosis``: with likeness to groups of patients, research only; by default as chosen for this cine.
+        """
         provenance = provenanceOf(self.node)
         read = self.masks() if masks is None else masks
         now = {phase: read.labels.get(self.maskFrame(phase) - 1) for phase in PHASES}
@@ -274,6 +277,7 @@ class Reading:
             model=provenance.get("model"),
             notes=provenance.get("notes", ()),
             cycle=read.labels if self.isCycle else None,
+            diagnosis=self.node.diagnosis if diagnosis is None else diagnosis,
         )
 
     def bodySurfaceArea(self) -> float | None:

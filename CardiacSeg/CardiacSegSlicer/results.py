@@ -55,6 +55,7 @@ def figuresOf(
     model: str | None,
     notes: Sequence[str] = (),
     cycle: Mapping[int, LabelMap] | None = None,
+    diagnosis: bool = False,
 ) -> dict[str, Any]:
     """The content of ``function.json`` for masks at ED and ES, or of a whole cycle; mL, %, g, frames from 1.
 
@@ -64,6 +65,7 @@ def figuresOf(
         model: what made the masks.
         notes: sentences that join the warnings.
         cycle: masks of every frame by index (from 0), where the whole cycle was segmented.
+        diagnosis: also which groups of patients the heart is alike; research only.
 
     Raises:
         StudyError: there are masks of a phase whose frame is not known.
@@ -75,7 +77,7 @@ def figuresOf(
         if index is None:
             raise StudyError(_("The frame of {phase} is not known. Choose it first.").format(phase=phase))
         labels[index] = given
-    return measure_labels(study, labels, model=model, notes=notes)
+    return measure_labels(study, labels, model=model, notes=notes, diagnosis=diagnosis)
 
 
 def bodySurfaceArea(heightCm: float, weightKg: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import qt
@@ -11,6 +12,7 @@ from slicer.i18n import tr as _
 from CardiacSegLib.errors import CardiacSegError
 from CardiacSegLib.writers import write_text
 from CardiacSegSlicer import charts, export, results, views
+from CardiacSegSlicer.afterwards import alignSlices, writeComparison
 from CardiacSegSlicer.panels.wall import WallView
 from CardiacSegSlicer.parameters import provenanceOf
 from CardiacSegSlicer.reading import PHASES
@@ -38,6 +40,9 @@ class ResultsPanel:
         self.ui.saveMasksButton.connect("clicked(bool)", self.onSaveMasks)
         self.ui.reportButton.connect("clicked(bool)", self.onReport)
         self.ui.trainingCaseButton.connect("clicked(bool)", self.onTrainingCase)
+        self.ui.compareButton.connect("clicked(bool)", self.onCompare)
+        self.ui.alignButton.connect("clicked(bool)", self.onAlign)
+        self.ui.diagnosisCheckBox.connect("toggled(bool)", self.onDiagnosis)
         self._showing = False
 
     def edited(self) -> None:
@@ -48,6 +53,7 @@ class ResultsPanel:
         self._showing = True
         self.ui.heightSpinBox.value = reading.node.heightCm if reading is not None else 0
         self.ui.weightSpinBox.value = reading.node.weightKg if reading is not None else 0
+        self.ui.diagnosisCheckBox.checked = reading is not None and reading.node.diagnosis
         self._showing = False
         self.refresh()
 
@@ -67,6 +73,10 @@ class ResultsPanel:
         views.showChart(None if reading is None else reading.node.curveChart)
         self._fillTable()
         self.wall.show(self.function)
+        self._showDiagnosis()
+        masks = self.module.masks
+        self.ui.compareButton.enabled = bool(self.rows) and masks is not None and bool(masks.correctedFrames())
+        self.ui.alignButton.enabled = bool(self.rows) and not reading.isPair
         self.ui.warningsLabel.text = "\n".join("⚠ " + w for w in warnings)
         self.ui.warningsLabel.visible = bool(warnings)
 
@@ -131,7 +141,39 @@ class ResultsPanel:
             self.module.reading.node.weightKg = self.ui.weightSpinBox.value
             self.module.resultsChanged()
 
+    def onDiagnosis(self, checked: bool) -> None:
+        if not self._showing and self.module.reading is not None:
+            self.module.reading.node.diagnosis = checked
+            self.module.resultsChanged()
+
+    def _showDiagnosis(self) -> None:
+        given = self.function.get("diagnosis") or {}
+        chances = sorted((given.get("probabilities") or {}).items(), key=lambda item: -item[1])
+        told = ", ".join(f"{name} {100 * value:.0f} %" for name, value in chances)
+        lines = [told, *(given.get("decided_by") or ()), given.get("note") or ""]
+        self.ui.diagnosisLabel.text = "\n".join(line for line in lines if line)
+        self.ui.diagnosisLabel.visible = bool(chances)
+
     # ------------------------------------------------------------------- out
+
+    def onCompare(self, _checked=False) -> None:
+        folder = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), _("Save comparison in"))
+        if folder:
+            self._write(lambda: writeComparison(self.module.reading, self.module.masks, folder), folder)
+
+    def onAlign(self, _checked=False) -> None:
+        self._settle()
+        try:
+            with slicer.util.WaitCursor():
+                cine, taken = alignSlices(self.module.reading)
+        except CardiacSegError as error:
+            self.module.fail(error)
+            return
+        self.module.parameters.esVolume = None
+        self.module.parameters.cine = cine
+        furthest = max(math.hypot(*shift) for shift in taken.values())
+        sentence = _("{count} slices were moved, by {mm:.1f} mm at most; the cine as it was is still there.")
+        self.ui.statusLabel.text = sentence.format(count=len(taken), mm=furthest)
 
     def onCopy(self, _checked=False) -> None:
         self._settle()

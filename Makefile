@@ -3,6 +3,8 @@
 #   gui         the Slicer module in a window without Slicer (Testing/SlicerHost), with the phantom loaded
 #   test-gui    the tests of the panel alone
 #   trust       what is promised, at full length: within an hour; stopped, it goes on (TRUST_OPTIONS="--again")
+#   bench       speed on this machine, to Testing/Benchmarks/SPEED.md (BENCH_OPTIONS=--quick shows only that it runs)
+#   bench-peers nnU-Net and MONAI beside it, in an environment of their own, to Testing/Benchmarks/PEERS.md
 #
 #   PYTHON=python3.11        the Python that makes .venv (3.9 or later)
 #   TORCH="torch==2.13.0"    the torch to install, before everything else (default: any that the library accepts)
@@ -16,12 +18,13 @@ TORCH ?=
 PIP_OPTIONS ?=
 PYTEST_OPTIONS ?=
 TRUST_OPTIONS ?=
+BENCH_OPTIONS ?=
 
 BIN := .venv/bin
 PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check $(PIP_OPTIONS)
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-gui trust gui screenshots lint bench clean system-libraries
+.PHONY: help demo test test-gui trust gui screenshots lint bench bench-peers clean system-libraries
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -59,7 +62,13 @@ lint: .venv/.development
 	$(BIN)/vermin --quiet --target=3.9- --no-tips --violations CardiacSeg CardiacSegLib
 
 bench: .venv/.library
-	$(BIN)/python Testing/Benchmarks/bench.py
+	$(BIN)/python Testing/Benchmarks/bench.py --page Testing/Benchmarks/SPEED.md $(BENCH_OPTIONS)
+
+# nnU-Net and MONAI beside it, in an environment of their own
+bench-peers: .venv/.library
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet $(PIP_OPTIONS) $(if $(TORCH),'$(TORCH)') 'monai==1.5.*' 'nnunetv2==2.6.*' -e .
+	.venv-peers/bin/python Testing/Benchmarks/peers.py --page Testing/Benchmarks/PEERS.md
 
 clean:
 	rm -rf .venv build dist *.egg-info demo .trust.json .pytest_cache .mypy_cache .ruff_cache .hypothesis

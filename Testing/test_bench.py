@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 BENCH = REPOSITORY / "Testing" / "Benchmarks" / "bench.py"
 #: First words of each title, and how many rows belong to it.
 TABLES = {
-    "Inference, seconds a phase": 2,
+    "Inference, seconds a phase": 3,
     "Inference by stage": 10,
     "A whole cine": 2,
     "From a cold shell": 2,
@@ -37,10 +37,12 @@ def run(tmp_path_factory) -> tuple[str, dict]:
     # One thread: threads that wait for each other on a busy machine take far longer than one alone.
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, str(BENCH), "--quick", "--json", str(file)],
+        [sys.executable, str(BENCH), "--quick", "--json", str(file), "--page", str(file.with_suffix(".md"))],
         env=environment, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
+    page = file.with_suffix(".md").read_text(encoding="utf-8")
+    assert page.startswith("# Speed") and all(f"## {title}" in page for title in TABLES)
     return done.stdout, json.loads(file.read_text(encoding="utf-8"))
 
 
@@ -67,6 +69,15 @@ def test_parts_add_up_to_the_whole(run):
 
 def test_facts_of_the_machine_stand_in_it_without_its_name(run):
     printed, found = run
-    assert set(found["facts"]) == {"cardiacseg", "torch", "threads", "cpu_bf16", "quick"}
+    assert set(found["facts"]) == {
+        "cardiacseg",
+        "processor",
+        "system",
+        "python",
+        "torch",
+        "threads",
+        "cpu_bf16",
+        "quick",
+    }
     assert found["facts"]["threads"] == 1
     assert os.uname().nodename not in printed if hasattr(os, "uname") else True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import platform
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -23,7 +24,9 @@ from training_speed import training_tables
 from CardiacSegLib import __version__
 from CardiacSegLib.errors import CardiacSegError
 from CardiacSegLib.inference import cpu_has_bf16
-from CardiacSegLib.writers import write_json
+from CardiacSegLib.writers import write_json, write_text
+
+_HEAD = "# Speed\n\nWritten by `make bench`; `make bench-peers` adds `PEERS.md`, other people's inference.\n"
 
 
 def main() -> int:
@@ -33,23 +36,30 @@ def main() -> int:
         epilog="Example: python Testing/Benchmarks/bench.py --json bench.json",
     )
     parser.add_argument("--quick", action="store_true", help="small sizes, once each: shows only that it runs")
+    parser.add_argument("--page", metavar="FILE", type=Path, help="also write the tables as Markdown here")
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write facts and tables here")
     args = parser.parse_args()
     facts = {
         "cardiacseg": __version__,
+        "processor": _processor(),
+        "system": platform.system(),
+        "python": platform.python_version(),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "cpu_bf16": cpu_has_bf16(),
         "quick": args.quick,
     }
     print("   ".join(f"{key} {_word(value)}" for key, value in facts.items()) + "\n", flush=True)
-    found = []
+    found, page = [], [_HEAD, ", ".join(f"{key} {_word(value)}" for key, value in facts.items()) + ".\n"]
     try:
         for table in _tables(args.quick):
             print(table.text(), flush=True)
             found.append(table.to_json())
+            page.append(table.markdown())
         if args.json is not None:
             write_json(args.json, {"facts": facts, "tables": found})
+        if args.page is not None:
+            write_text(args.page, "\n".join(page))
     except CardiacSegError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
@@ -68,6 +78,16 @@ def _tables(quick: bool) -> Iterator[Table]:
         for name, rounds, steps in (("default-2d", 3, 16), ("paper-2d-dice-ce", 1, 8)):
             rounds, steps = (1, 2) if quick else (rounds, steps)
             yield from training_tables(name, acdc, scratch / name, rounds, steps, quick)
+
+
+def _processor() -> str:
+    """Its model, as Linux says it; elsewhere its kind."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0]} ({len(names)} threads)" if names else platform.machine()
 
 
 def _word(value: Any) -> str:

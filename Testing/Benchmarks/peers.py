@@ -1,7 +1,6 @@
 """The same phase through other people's inference, beside the model ``fast``: speed alone, with weights as they come.
 
-    python -m pip install monai==1.5.* nnunetv2==2.6.*
-    python Testing/Benchmarks/peers.py
+    make bench-peers
 
 nnU-Net: its 2D network for ACDC (6 stages, 32 to 512 features, 20.6 M parameters) and predictor, a patch of 256 × 224 a
 slice, without and with mirroring. MONAI: the network of its ventricle bundle, 16 to 256 features, sliding window of
@@ -11,6 +10,7 @@ slice, without and with mirroring. MONAI: the network of its ventricle bundle, 1
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -26,6 +26,7 @@ from tables import Table, interleaved, seconds
 
 from CardiacSegLib.preprocessing import PreprocessingConfig, prepare
 from CardiacSegLib.readers import read_study
+from CardiacSegLib.writers import write_text
 
 REPEATS = 5
 
@@ -114,6 +115,7 @@ def main() -> int:
     """Every peer in turn, each in processes of its own, then the table."""
     parser = argparse.ArgumentParser(description="Speed beside other people's inference (CPU).")
     parser.add_argument("--one", nargs=2, metavar=("FOLDER", "NAME"), help=argparse.SUPPRESS)
+    parser.add_argument("--page", metavar="FILE", type=Path, help="also write the table as Markdown here")
     args = parser.parse_args()
     if args.one:
         print(json.dumps(measure(Path(args.one[0]), args.one[1])))
@@ -133,8 +135,16 @@ def main() -> int:
         f"One phase of {source.words} (10 slices of 256²), CPU, {torch.get_num_threads()} threads, float32 for peers."
     )
     columns = ("", "min", "median", "max", "CardiacSeg is faster by")
-    print(Table("A phase beside other people's inference, seconds", columns, rows, (3, 3, 3, 1), note).text())
+    table = Table("A phase beside other people's inference, seconds", columns, rows, (3, 3, 3, 1), note)
+    print(table.text())
+    if args.page is not None:
+        write_text(args.page, f"# Peers\n\nWritten by `make bench-peers`. {_versions()}\n\n{table.markdown()}")
     return 0
+
+
+def _versions() -> str:
+    names = ("torch", "nnunetv2", "monai")
+    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names) + "."
 
 
 def _child(folder: Path, name: str, environment: dict[str, str]) -> list[float]:

@@ -37,6 +37,15 @@ class Table:
             lines.append(f"{cells[0].ljust(widths[0])}  {numbers}".rstrip())
         return "\n".join([*lines, *([self.note] if self.note else [])]) + "\n"
 
+    def markdown(self) -> str:
+        """The same for a page."""
+        cells = [self.columns, *([str(row[0]), *map(_number, row[1:], self.digits)] for row in self.rows)]
+        lines = ["| " + " | ".join(row) + " |" for row in cells]
+        lines.insert(1, "|---|" + "---:|" * (len(self.columns) - 1))
+        return "\n".join(
+            [f"## {self.title}", "", *lines, "", *([self.note.replace("\n", " "), ""] if self.note else [])]
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Plain values, numbers unrounded."""
         return {"title": self.title, "columns": list(self.columns), "rows": [list(r) for r in self.rows]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from CardiacSegLib.study import STRUCTURES
+from CardiacSegLib.study import STRUCTURES, Label
 
 
 def largest_components(labels: np.ndarray) -> np.ndarray:
@@ -41,7 +41,36 @@ def _largest_piece(mask: np.ndarray) -> np.ndarray:
     return kept
 
 
+def without_holes(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Label volume ``(z, y, x)`` whose sections have no holes: neither those of the RV, nor of the LV with its wall.
+
+    A hole in the RV becomes RV; of one in the LV each voxel becomes cavity or wall, whichever is likelier.
+
+    Args:
+        labels: uint8; changed in place and returned.
+        probabilities: ``(class, z, y, x)``.
+    """
+    from scipy.ndimage import binary_fill_holes
+
+    cavity = probabilities[int(Label.LV)] >= probabilities[int(Label.MYO)]
+    for z in np.flatnonzero(labels.any(axis=(1, 2))):
+        section = labels[z]
+        for structures in ((Label.RV,), (Label.LV, Label.MYO)):
+            whole = np.isin(section, [int(s) for s in structures])
+            holes = binary_fill_holes(whole) & (section == 0) if whole.any() else None
+            if holes is None or not holes.any():
+                continue
+            wall = int(Label.RV) if structures == (Label.RV,) else int(Label.MYO)
+            section[holes] = wall
+            if wall == int(Label.MYO):
+                section[holes & cavity[z]] = int(Label.LV)
+    return labels
+
+
 def labels_from_probabilities(probabilities: np.ndarray, largest_component: bool) -> np.ndarray:
-    """The likeliest class of every voxel of ``(class, z, y, x)``, as uint8 ``(z, y, x)``."""
+    """The likeliest class of every voxel of ``(class, z, y, x)``, as uint8 ``(z, y, x)``.
+
+    ``largest_component``: one piece of each structure, without holes.
+    """
     labels = probabilities.argmax(axis=0).astype(np.uint8)
-    return largest_components(labels) if largest_component else labels
+    return without_holes(largest_components(labels), probabilities) if largest_component else labels

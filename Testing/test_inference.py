@@ -19,7 +19,7 @@ from CardiacSegLib.metrics.overlap import dice
 from CardiacSegLib.models import TrainedModel, load_model
 from CardiacSegLib.networks.unet import build_network
 from CardiacSegLib.phantom import PhantomConfig, make_phantom
-from CardiacSegLib.postprocessing import largest_components
+from CardiacSegLib.postprocessing import labels_from_probabilities, largest_components
 from CardiacSegLib.preprocessing import prepare
 from CardiacSegLib.readers.acdc import read_acdc_folder, read_acdc_truth
 from CardiacSegLib.study import STRUCTURES, Label
@@ -203,6 +203,21 @@ def test_a_false_ventricle_far_from_the_heart_is_dropped_even_where_it_is_the_la
     kept = largest_components(labels)
     assert not kept[:, 25:].any()
     np.testing.assert_array_equal(kept[:, :25], labels[:, :25])
+
+
+def test_holes_of_a_section_become_what_is_likelier_and_nothing_else_changes():
+    p = np.zeros((4, 1, 20, 20), np.float32)
+    p[0] = 0.4
+    p[2, 0, 4:14, 2:12] = 0.5  # wall
+    p[3, 0, 6:12, 4:10] = 0.6  # around a cavity
+    p[:, 0, 8, 6], p[:, 0, 5, 3] = (0.5, 0.0, 0.2, 0.3), (0.5, 0.0, 0.3, 0.2)  # a hole in each
+    p[1, 0, 4:12, 12:17], p[:, 0, 7, 14] = 0.7, (0.9, 0.1, 0.0, 0.0)  # RV with a hole
+    with_holes = largest_components(p.argmax(0).astype(np.uint8))
+    assert with_holes[0, 8, 6] == with_holes[0, 5, 3] == with_holes[0, 7, 14] == 0
+    labels = labels_from_probabilities(p, True)
+    assert (labels[0, 8, 6], labels[0, 5, 3], labels[0, 7, 14]) == (Label.LV, Label.MYO, Label.RV)
+    assert np.count_nonzero(labels != with_holes) == 3
+    assert (labels_from_probabilities(p, False) == p.argmax(0)).all()
 
 
 def test_only_the_largest_piece_of_each_structure_is_kept():

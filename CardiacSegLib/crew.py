@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -47,6 +48,8 @@ Event = tuple[int, Optional[Outcome]]
 #: So many deaths without a result between them are no study's fault.
 _HOPELESS = 10
 _WAIT_S = 1.0
+#: A worker that has had one study for so long hangs: the largest whole cine takes minutes.
+LONGEST_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -199,6 +202,7 @@ class _Worker:
     pipe: Any
     ready: bool = False
     number: int | None = None
+    given: float = 0.0  # when it got its study
 
 
 class LocalCrew:
@@ -209,11 +213,19 @@ class LocalCrew:
         maker: makes each one's segmenter.
         output, options: as for a batch.
         threads: of each; by default the cores divided among them.
+        longest_s: a worker that reads one study for longer is ended, as if it had died.
     """
 
     def __init__(
-        self, count: int, maker: Maker, output: Path, options: SegmentOptions, threads: int | None = None
+        self,
+        count: int,
+        maker: Maker,
+        output: Path,
+        options: SegmentOptions,
+        threads: int | None = None,
+        longest_s: float = LONGEST_S,
     ) -> None:
+        self._longest_s = longest_s
         threads = threads or max(1, cores() // count)
         self._job = (threads, maker, output, options)
         self._context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
@@ -236,7 +248,7 @@ class LocalCrew:
 
     def give(self, worker: _Worker, number: int, found: FoundStudy) -> None:
         """See :class:`Crew`."""
-        worker.number = number
+        worker.number, worker.given = number, time.monotonic()
         with contextlib.suppress(OSError):  # it has just died: its sentinel tells
             worker.pipe.send(found)
 
@@ -248,6 +260,9 @@ class LocalCrew:
         for slot, worker in enumerate(self._workers):
             if worker is None:
                 continue
+            if worker.number is not None and time.monotonic() - worker.given > self._longest_s:
+                worker.process.kill()
+                worker.process.join()
             dead = not worker.process.is_alive()  # asked first: what it said before its end counts
             said = self._said(worker)
             if said is not None:

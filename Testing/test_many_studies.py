@@ -121,6 +121,23 @@ def test_a_wrong_device_ends_the_run_at_once_and_leaves_no_process(studies, tmp_
     assert crew._workers == [None, None]
 
 
+class SleepyRecipe(DeadlyRecipe):
+    """Hangs over what the other dies of."""
+
+    def __call__(self, worker: int = 0):
+        segmenter = super().__call__(worker)
+        segmenter.end = lambda: time.sleep(600)
+        return segmenter
+
+
+def test_a_worker_that_hangs_is_ended_and_its_study_set_aside_after_the_second_try(studies, tmp_path):
+    recipe = SleepyRecipe(RECIPE.models, RECIPE.device, RECIPE.flips)
+    crew = LocalCrew(1, recipe, tmp_path, SegmentOptions(), threads=1, longest_s=6)
+    outcomes = {o.name: o for o in run_crew(studies, tmp_path, crew, SegmentOptions())}
+    assert (outcomes.pop(POISON).status, len(outcomes)) == ("failed", 3)
+    assert {o.status for o in outcomes.values()} == {"done"}
+
+
 def test_a_killed_batch_leaves_no_process_and_is_finished_by_the_same_command(studies, tmp_path):
     command = [sys.executable, "-m", "CardiacSegLib.cli", "batch", str(studies), "--output", str(tmp_path)]
     command += ["--workers", "2", "--device", "cpu"]

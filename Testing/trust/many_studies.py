@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,10 +37,11 @@ class DeadlySegmenter:
 
     def __init__(self, segmenter: Any) -> None:
         self._segmenter, self.name = segmenter, segmenter.name
+        self.end: Callable[[], object] = lambda: os.kill(os.getpid(), signal.SIGKILL)
 
     def segment(self, study: Any, *args: Any, **options: Any) -> Any:
         if Path(study.source).name == POISON:
-            os.kill(os.getpid(), signal.SIGKILL)
+            self.end()
         return self._segmenter.segment(study, *args, **options)
 
 

@@ -24,7 +24,7 @@ CALIBRATION: Mapping[Label, tuple[float, float]] = {
     Label.MYO: (-0.163, 1.133),
 }
 #: A structure of which less is expected is worth a look.
-DOUBTFUL = 0.87
+DOUBTFUL = 0.85
 
 _NAMES = {Label.LV: "left ventricle", Label.RV: "right ventricle", Label.MYO: "myocardium"}
 

@@ -171,6 +171,29 @@ def test_cross_validation_takes_any_fold_alone_and_resumes(phantoms, tmp_path):
     assert "tiny-2d" in (tmp_path / "tables" / "tables.md").read_text(encoding="utf-8")
 
 
+def test_a_training_begins_with_the_weights_of_another_where_that_is_asked_for(phantoms, tmp_path):
+    first = train(phantoms, tmp_path / "first", tiny_preset(epochs=1), [], settings())
+    still = tiny_preset(epochs=1)
+    still = replace(still, training=replace(still.training, learning_rate=1e-7, ema=0.0))
+    second = load_model(train(phantoms, tmp_path / "second", still, [], settings(seed=5, start_from=first)))
+    before = load_model(first)
+    assert second.facts["started_from"] == before.name
+    assert all(torch.allclose(v, second.weights[k], atol=1e-3) for k, v in before.weights.items() if "weight" in k)
+    with pytest.raises(TrainingError, match="do not fit"):
+        train(phantoms, tmp_path / "third", tiny_preset(3), [], settings(start_from=first))
+
+
+def test_a_cross_validation_begins_only_with_networks_that_never_saw_their_patients(phantoms, tmp_path):
+    cross_validate(phantoms, tmp_path / "two", tiny_preset(epochs=1), settings(), folds=2)
+    start = settings(start_from=tmp_path / "two")
+    cross_validate(phantoms, tmp_path / "on", tiny_preset(epochs=1), start, folds=2, only=[1])
+    assert load_model(tmp_path / "on" / "fold1" / "model.pt").facts["started_from"] == "fold1"
+    with pytest.raises(TrainingError, match="other folds"):
+        cross_validate(phantoms, tmp_path / "three", tiny_preset(epochs=1), start, folds=3)
+    with pytest.raises(TrainingError, match="no splits.json"):
+        cross_validate(phantoms, tmp_path / "none", tiny_preset(), settings(start_from=tmp_path), folds=2)
+
+
 def test_the_learning_rate_of_the_paper_falls_tenfold_every_30_epochs():
     config = get_preset("paper-2d-dice").training
     assert config.momentum == 0.99 and config.epochs == 300 and config.batch_size == 8

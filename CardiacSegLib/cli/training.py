@@ -74,6 +74,12 @@ def _add_training_options(p: argparse.ArgumentParser) -> None:
     add_device(p)
     p.add_argument("--seed", metavar="N", type=int, default=0, help="random seed (%(default)s)")
     p.add_argument("--deterministic", action="store_true", help="repeatable to the bit on a GPU too (slower)")
+    p.add_argument(
+        "--start-from",
+        metavar="MODEL",
+        type=Path,
+        help="begin with these weights: a model of the same preset; for crossval the folder of one with the same folds",
+    )
     p.add_argument("--full-precision", action="store_true", help="float32 instead of bfloat16")
     p.add_argument("--cache", metavar="DIR", type=Path, help="folder for the prepared images (OUTPUT/prepared)")
     add_progress(p)
@@ -140,6 +146,7 @@ def _settings(args: argparse.Namespace, progress: Reporter) -> TrainSettings:
         mixed_precision=False if args.full_precision else None,
         deterministic=args.deterministic,
         cache=args.cache,
+        start_from=args.start_from,
         on_pack=on_pack,
         on_progress=on_progress,
     )

@@ -157,7 +157,8 @@ def _packed_case(
     path = None
     if cache is not None:
         stamps = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(case.folder.iterdir())]
-        key = json.dumps([_PACK_VERSION, str(case.folder.resolve()), stamps, asdict(config)])
+        packed_by = {**asdict(config), "region": False}  # training reads the whole field
+        key = json.dumps([_PACK_VERSION, str(case.folder.resolve()), stamps, packed_by])
         path = cache / f"{case.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
         with contextlib.suppress(Exception):  # a damaged file breaks in many ways; it is made again
             if path.is_file():

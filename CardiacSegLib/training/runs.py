@@ -22,6 +22,7 @@ from CardiacSegLib import __version__
 from CardiacSegLib.errors import TrainingError
 from CardiacSegLib.inference import Segmenter, choose_device, supports_mixed_precision
 from CardiacSegLib.metrics.evaluation import Evaluation, evaluate_pairs
+from CardiacSegLib.models import TrainedModel, load_model
 from CardiacSegLib.readers.acdc import read_acdc_folder, read_acdc_truth
 from CardiacSegLib.readers.images import read_label_map
 from CardiacSegLib.report.plots import read_log, training_picture
@@ -48,6 +49,8 @@ class TrainSettings:
     on_progress: Callable[[str, Progress], None] | None = None
     should_stop: Callable[[], bool] | None = None
     card: str = ""
+    #: A model to begin with, by name or file; of a cross-validation the folder of another with the same folds.
+    start_from: Path | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -73,7 +76,8 @@ def train(root: Path, output: Path, preset: Preset, validation: Sequence[str] | 
     training_names, validation_names = split_by_name(cases, validation)
     with _Together(settings.device) as device:
         packed = pack(cases, preset.preprocessing, settings.cache or output / "prepared", settings.on_pack)
-        _train_one(packed, training_names, validation_names, output, preset, settings, device, "training")
+        start = None if settings.start_from is None else load_model(settings.start_from)
+        _train_one(packed, training_names, validation_names, output, preset, settings, device, "training", start)
     return output / MODEL
 
 
@@ -103,6 +107,8 @@ def cross_validate(
     cases = find_cases(root)
     splits = five_folds(cases, folds)
     _same_run(output, preset, splits, settings.seed)
+    if settings.start_from is not None:
+        _same_folds(settings.start_from, splits)
     with _Together(settings.device) as device:
         packed = pack(cases, preset.preprocessing, settings.cache or output / "prepared", settings.on_pack)
         if distributed.rank() == 0:
@@ -112,8 +118,9 @@ def cross_validate(
             if (folder / "fold.json").is_file():
                 continue
             training_names, validation_names = split_by_name(cases, splits[fold])
+            start = None if settings.start_from is None else load_model(settings.start_from / f"fold{fold}" / MODEL)
             done = _train_one(
-                packed, training_names, validation_names, folder, preset, settings, device, f"fold {fold}"
+                packed, training_names, validation_names, folder, preset, settings, device, f"fold {fold}", start
             )
             if not done:
                 break
@@ -152,6 +159,7 @@ def _train_one(
     settings: TrainSettings,
     device: torch.device,
     title: str,
+    start_from: TrainedModel | None = None,
 ) -> bool:
     """Train in a folder; false if it was stopped before the last epoch."""
     callback = settings.on_progress if distributed.rank() == 0 else None
@@ -170,6 +178,7 @@ def _train_one(
         },
         split={"training": list(training_names), "validation": list(validation_names)},
         card=settings.card,
+        start_from=start_from,
     )
     folder.mkdir(parents=True, exist_ok=True)
     training = packed.only(training_names).to(device)
@@ -229,6 +238,19 @@ def _pairs(cases: Sequence[Case], output: Path, folds: Sequence[int]) -> list[tu
                 phase = "ED" if index == study.ed else "ES"
                 pairs.append((name, phase, read_label_map(output / f"fold{k}" / "predictions" / file), truth))
     return pairs
+
+
+def _same_folds(other: Path, splits: list[list[str]]) -> None:
+    """Refuse to begin with networks that have seen the patients they would be validated on."""
+    try:
+        before = json.loads((other / "splits.json").read_text(encoding="utf-8"))["folds"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TrainingError(f"'{other}' is not the folder of a cross-validation: it has no splits.json.") from error
+    if before != splits:
+        raise TrainingError(
+            f"The cross-validation in '{other}' has other folds: its networks have seen patients that they would be "
+            "validated on. Begin with one of the same patients and number of folds."
+        )
 
 
 def _same_run(output: Path, preset: Preset, splits: list[list[str]], seed: int) -> None:

@@ -64,6 +64,8 @@ class RunOptions:
     split: dict[str, list[str]] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     card: str = ""
+    #: Weights to begin with in place of random ones; a checkpoint in the output folder comes first.
+    start_from: TrainedModel | None = None
 
 
 def learning_rate(config: TrainingConfig, epoch: float) -> float:
@@ -101,6 +103,8 @@ class Trainer:
             torch.backends.cudnn.benchmark = False
         torch.manual_seed(options.seed)
         self.network = placed(build_network(preset.network), self.device)
+        if options.start_from is not None:
+            _begin_with(self.network, options.start_from)
         self.averaged = copy.deepcopy(self.network) if self.config.ema > 0 else None
         self.loss = SegmentationLoss(
             preset.loss, preset.network.classes, training.frequencies(preset.network.classes)
@@ -270,6 +274,8 @@ class Trainer:
             "version": __version__,
             "validation_dice": scores,
         }
+        if self.options.start_from is not None:
+            facts["started_from"] = self.options.start_from.name
         save_model(
             self.output / MODEL, TrainedModel("model", self.preset, self.kept.state_dict(), facts, self.options.card)
         )
@@ -318,6 +324,17 @@ class Trainer:
         self.epoch, self.best, self.steps_done = state["epoch"], state["best"], state["steps_done"]
         if distributed.rank() == 0:
             _trim_log(self.output / LOG, self.epoch)
+
+
+def _begin_with(network: UNet, model: TrainedModel) -> None:
+    weights = {k: v.float() if v.is_floating_point() else v for k, v in model.weights.items()}
+    try:
+        network.load_state_dict(weights)
+    except (RuntimeError, ValueError) as error:
+        raise TrainingError(
+            f"The weights of '{model.name}' (preset {model.preset.name}) do not fit the network that is to be trained. "
+            "Begin with a model of the same preset."
+        ) from error
 
 
 def _make_optimiser(config: TrainingConfig, network: nn.Module) -> torch.optim.Optimizer:

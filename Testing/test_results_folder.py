@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from CardiacSegLib.certainty import Certainty, doubts
 from CardiacSegLib.cli import main
 from CardiacSegLib.cohort import Outcome, write_studies_table
 from CardiacSegLib.dicom_writer import write_cine_dicom
@@ -194,6 +195,25 @@ def test_facts_by_hand_take_the_place_of_those_that_are_known(phantom, tmp_path)
     report_folder(folder, patient=Patient(height_cm=180.0))
     text = (folder / "report.html").read_text(encoding="utf-8")
     assert "180 cm" in text
+
+
+def test_what_the_network_doubted_stays_when_figures_are_taken_anew(phantom, tmp_path) -> None:
+    folder = results(phantom, tmp_path)
+    function = json.loads((folder / "function.json").read_text(encoding="utf-8"))
+    (doubt,) = doubts({Label.RV: Certainty(0.5, 2)}, "ES")
+    function["expected_dice"] = {"ED": {"lv": 0.95, "rv": 0.9, "myo": 0.9}, "ES": {"lv": 0.95, "rv": 0.5, "myo": 0.9}}
+    function["findings"].append(doubt.to_json())
+    function["warnings"].append(doubt.sentence)
+    (folder / "function.json").write_text(json.dumps(function), encoding="utf-8")
+    for changed in (False, True):
+        if changed:
+            correct(folder)
+        found = read_results(folder)
+        labels = {index: mask.labels for index, mask in enumerate(found.masks)}
+        now = current_function(found, found.study(), labels, anew=True)
+        assert now["expected_dice"] == function["expected_dice"]
+        assert (doubt.to_json() in now["findings"]) is not changed
+        assert any(doubt.sentence in warning for warning in now["warnings"])
 
 
 def test_figures_csv_has_a_row_for_each_figure_and_a_cell_for_what_is_known(phantom, tmp_path) -> None:

@@ -152,6 +152,7 @@ def test_a_saved_cycle_comes_back_with_masks_figures_corrections_and_provenance(
     provenance = json.loads(cycle.provenance)
     assert provenance["model"] == "fast" and provenance["device"] and provenance["version"]
     assert provenance["frames"] == [1, 2, 3, 4, 5, 6]
+    assert module.reading.function()["expected_dice"] == provenance["expectedDice"] and provenance["expectedDice"]["ED"]
     assert figures(module) == cycle.table
 
 

@@ -81,7 +81,8 @@ class CardiacSegReadingNode:
 
 
 def provenanceOf(reading: CardiacSegReadingNode) -> dict[str, Any]:
-    """How the masks came about: ``model``, ``device``, ``version``, ``frames`` (1-based), ``notes`` (sentences).
+    """How the masks came about: ``model``, ``device``, ``version``, ``frames`` (1-based), ``notes`` (sentences),
+    ``expectedDice`` (as ``function.json``'s ``expected_dice``).
 
     Empty before anything was segmented.
     """

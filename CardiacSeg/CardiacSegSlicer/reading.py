@@ -249,6 +249,7 @@ class Reading:
                 "device": device,
                 "frames": sorted(study.frame_numbers[i] for i in labels),
                 "notes": [w for w in function["warnings"] if w not in known],
+                "expectedDice": function.get("expected_dice"),
             },
         )
         node.parameterNode.EndModify(wasModifying)
@@ -270,7 +271,7 @@ class Reading:
         provenance = provenanceOf(self.node)
         read = self.masks() if masks is None else masks
         now = {phase: read.labels.get(self.maskFrame(phase) - 1) for phase in PHASES}
-        return results.figuresOf(
+        function = results.figuresOf(
             self.study(ofMasks=True, voxels=False),
             now[ED],
             now[ES],
@@ -279,6 +280,9 @@ class Reading:
             cycle=read.labels if self.isCycle else None,
             diagnosis=self.node.diagnosis if diagnosis is None else diagnosis,
         )
+        if provenance.get("expectedDice"):
+            function["expected_dice"] = provenance["expectedDice"]
+        return function
 
     def bodySurfaceArea(self) -> float | None:
         """In m², where height and weight are known."""

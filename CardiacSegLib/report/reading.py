@@ -337,11 +337,21 @@ def _provenance(
         **_patient_facts(study, function),
         "Model": function.get("model"),
         "Version": function.get("version") or __version__,
+        "Expected Dice of the model's masks": _expected_dice(function),
         "Corrected by hand": _corrected_text(corrected),
     }
     taken = {name.lower() for name in result} | {"notes"}  # notes are among the warnings
     extra = {str(name).capitalize(): value for name, value in more.items() if str(name).lower() not in taken}
     return {k: v for k, v in {**result, **extra}.items() if v not in (None, "", [])}
+
+
+def _expected_dice(function: Mapping[str, Any]) -> str | None:
+    said = []
+    for phase in ("ED", "ES", "frame"):
+        numbers = {s.name: finite(inside(function, f"expected_dice.{phase}").get(s.name.lower())) for s in STRUCTURES}
+        told = ", ".join(f"{name} {value:.2f}" for name, value in numbers.items() if value is not None)
+        said += [f"{phase}: {told}" if phase != "frame" else told] if told else []
+    return "; ".join(said) or None
 
 
 def _patient_facts(study: CineStudy, function: Mapping[str, Any]) -> dict[str, Any]:

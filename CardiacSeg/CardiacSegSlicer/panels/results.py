@@ -201,7 +201,7 @@ class ResultsPanel:
             self.function,
             indexed=results.indexedFigures(self.function, self._bodySurfaceArea(reading)[0]),
             corrected=reading.corrected(masks),
-            provenance=provenanceOf(reading.node),
+            provenance={k: v for k, v in provenanceOf(reading.node).items() if k != "expectedDice"},
         )
 
     def onSaveMasks(self, _checked=False) -> None:

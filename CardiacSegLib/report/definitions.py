@@ -32,7 +32,8 @@ def definitions(function: Mapping[str, Any], *, ranges: bool) -> dict[str, str]:
     wall = inside(function, "wall")
     if wall:
         segments = "16 segments of the AHA (Cerqueira et al. 2002), counted from the anterior insertion of the RV."
-        assumed = (str(one) for one in wall.get("assumptions") or ())
+        given = wall.get("assumptions")
+        assumed = [str(one) for one in given] if isinstance(given, (list, tuple)) else []
         said["Wall"] = " ".join([segments, str(wall.get("method") or ""), *assumed]).strip()
     if ranges:
         said["Ranges"] = "A figure without a range has none that applies; one outside its range is said to be so."

@@ -120,7 +120,9 @@ def current_function(
     now["warnings"] += [f"Before the correction: {w}" for w in old] if corrected else old
     kept = {key: before[key] for key in ("expected_dice",) if key in before}
     if not corrected:  # what the network itself doubted, or what was repaired, cannot be found again
-        now["findings"] += [f for f in before.get("findings") or () if f not in now["findings"]]
+        found = before.get("findings")
+        if isinstance(found, list):
+            now["findings"] += [f for f in found if f not in now["findings"]]
         kept.update({key: before[key] for key in ("alignment",) if key in before})
     return {**now, **kept, "version": before.get("version"), MASKS_KEY: before.get(MASKS_KEY)}
 

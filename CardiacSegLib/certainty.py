@@ -2,7 +2,9 @@
 
 The Dice of a mask with a truth in which every voxel is of the structure with the probability that the network gives
 it, is known from the probabilities alone. Networks are surer than they are right, so a line through cross-validated
-patients turns it into the Dice to be expected (``Testing/Benchmarks/fit_certainty.py`` draws and fits it).
+patients turns it into the Dice to be expected (``Testing/Benchmarks/fit_certainty.py`` draws and fits it). On the 100 of
+ACDC, each by a network and a line that never saw it, expected and true Dice have r .69 (LV), .72 (RV), .58 (MYO), .74 over
+all; of the 31 structures below .80 the limit here warns of 13, and of 6 % of all.
 """
 
 from __future__ import annotations
@@ -19,9 +21,9 @@ from CardiacSegLib.study import STRUCTURES, CineStudy, Label
 
 #: Expected Dice is the first number plus the second times the Dice with the network's own probabilities.
 CALIBRATION: Mapping[Label, tuple[float, float]] = {
-    Label.LV: (-1.745, 2.779),
-    Label.RV: (-1.956, 2.987),
-    Label.MYO: (-0.163, 1.133),
+    Label.LV: (-1.558, 2.586),
+    Label.RV: (-2.034, 3.066),
+    Label.MYO: (-0.171, 1.143),
 }
 #: A structure of which less is expected is worth a look.
 DOUBTFUL = 0.85

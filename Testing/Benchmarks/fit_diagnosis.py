@@ -2,7 +2,8 @@
 
 python Testing/Benchmarks/fit_diagnosis.py acdc/training RESULTS [--output Resources/Models/diagnosis.json]
 
-``RESULTS`` is the output of ``cardiacseg batch acdc/training``. Needs scikit-learn for the other recipes.
+``RESULTS`` is the output of ``cardiacseg crossval acdc/training``: each patient's automatic masks are of a network that
+never saw the patient. Needs scikit-learn for the other recipes.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from CardiacSegLib.readers.images import read_label_map
 SEEDS, FOLDS = 10, 5
 #: Patients with the same images.
 TWINS = ("patient074", "patient076")
-HELD_OUT = 5  # the network that made the automatic masks has not seen patients whose number divides by this
+HELD_OUT = 5  # patients whose number divides by this, to be compared with what was measured before
 
 
 @dataclass(frozen=True)
@@ -74,12 +75,13 @@ class Cohort:
 
     def __init__(self, root: Path, results: Path) -> None:
         self.names, self.groups, self.manual, self.automatic = [], [], [], []
+        predicted = {file.name: file for file in results.glob("fold*/predictions/*_seg.nii.gz")}
         for folder in sorted(root.glob("patient*")):
             info, truth = read_info(folder / "Info.cfg"), read_acdc_truth(folder)
             self.names.append(folder.name)
             self.groups.append(str(info.group))
             self.manual.append(diagnosis_features(truth[info.ed], truth[info.es]))
-            masks = [results / folder.name / f"{folder.name}_frame{n:02d}_seg.nii.gz" for n in (info.ed, info.es)]
+            masks = [predicted[f"{folder.name}_frame{n:02d}_seg.nii.gz"] for n in (info.ed, info.es)]
             self.automatic.append(diagnosis_features(*map(read_label_map, masks)))
 
     def folds(self, patients: np.ndarray, seed: int) -> np.ndarray:
@@ -161,7 +163,7 @@ def main() -> None:
     right["chosen among these inside each training set"] = [
         cohort.cross_validate(None, everyone, seed) for seed in range(3)
     ]
-    for k, kind in enumerate(("manual", "automatic (optimistic)")):
+    for k, kind in enumerate(("manual", "automatic")):
         print(f"\n## All 100, {kind} masks, cross-validated\n\n{head}")
         print(
             "\n".join(row(title, [float(r[k].sum()) for r in found], len(everyone)) for title, found in right.items())
@@ -176,9 +178,9 @@ def main() -> None:
     if arguments.output:
         facts = {
             "patients": len(everyone),
-            "data": "ACDC training: manual masks, and automatic ones of the model fast",
+            "data": "ACDC training: manual masks, and automatic ones of networks that never saw the patient",
             "accuracy_manual_cross_validated": round(float(np.mean([r[0].mean() for r in right[SHIPPED.title]])), 3),
-            "accuracy_automatic_20_held_out": round(float(cohort.right(SHIPPED, train, test)[1].mean()), 3),
+            "accuracy_automatic_cross_validated": round(float(np.mean([r[1].mean() for r in right[SHIPPED.title]])), 3),
             "version": __version__,
         }
         rows = [*cohort.manual, *cohort.automatic]

@@ -2,9 +2,9 @@
 
 The Dice of a mask with a truth in which every voxel is of the structure with the probability that the network gives
 it, is known from the probabilities alone. Networks are surer than they are right, so a line through cross-validated
-patients turns it into the Dice to be expected (``Testing/Benchmarks/fit_certainty.py`` draws and fits it). On the 100 of
-ACDC, each by a network and a line that never saw it, expected and true Dice have r .69 (LV), .72 (RV), .58 (MYO), .74 over
-all; of the 31 structures below .80 the limit here warns of 13, and of 6 % of all.
+patients turns it into the Dice to be expected (``Testing/Benchmarks/fit_certainty.py`` draws and fits it). On the 100
+of ACDC, each by a network and a line that never saw it, expected and true Dice have r .69 (LV), .72 (RV) and .58 (MYO),
+.74 over all; of the 31 structures below .80 the limit here warns of 13, and of 6 % of all.
 """
 
 from __future__ import annotations

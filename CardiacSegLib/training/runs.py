@@ -147,6 +147,8 @@ class _Together:
                 f"Another of the {distributed.world_size()} processes of this training ended. All epochs that were "
                 "finished are kept: start the same command again to go on."
             ) from error
+        if error is None:
+            distributed.barrier()  # gloo may abort a process that leaves while others still hear from it
         distributed.stop()
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from CardiacSegLib.function.quality import Finding
+from CardiacSegLib.function.quality import NAMES, Finding
 from CardiacSegLib.function.volumes import json_number
 from CardiacSegLib.study import STRUCTURES, CineStudy, Label
 
@@ -27,8 +27,6 @@ CALIBRATION: Mapping[Label, tuple[float, float]] = {
 }
 #: A structure of which less is expected is worth a look.
 DOUBTFUL = 0.85
-
-_NAMES = {Label.LV: "left ventricle", Label.RV: "right ventricle", Label.MYO: "myocardium"}
 
 
 @dataclass(frozen=True)
@@ -67,12 +65,12 @@ def certainty(probabilities: np.ndarray, labels: np.ndarray) -> dict[Label, Cert
 
 
 def doubts(of: Mapping[Label, Certainty], phase: str | None) -> list[Finding]:
-    """A finding for each structure of a frame of which little is to be expected; ``phase`` as in a finding."""
-    where = "" if phase is None else f" at {phase}" if phase in ("ED", "ES") else f" in {phase}"
+    """A finding for each structure of which little is to be expected in a frame; ``phase``: ``ED``, ``ES`` or none."""
+    where = "" if phase is None else f" at {phase}"
     return [
         Finding(
             "doubt",
-            f"The network is not sure of the {_NAMES[label]}{where}, least of all in slice {one.doubtful_slice + 1} "
+            f"The network is not sure of the {NAMES[label]}{where}, least of all in slice {one.doubtful_slice + 1} "
             f"(expected Dice {one.expected_dice:.2f}): look at it first.",
             one.doubtful_slice + 1,
             phase,
@@ -87,9 +85,9 @@ def doubts_at_phases(study: CineStudy, of: Mapping[int, Mapping[Label, Certainty
     return [finding for phase, one in _at_phases(study, of).items() for finding in doubts(one, phase)]
 
 
-def add_expected_dice(function: dict[str, Any], study: CineStudy, of: Mapping[int, Mapping[Label, Certainty]]) -> None:
-    """Set the key ``expected_dice`` of ``function.json``: by phase and structure, ``None`` for what was not drawn."""
-    function["expected_dice"] = {
+def expected_dice_json(study: CineStudy, of: Mapping[int, Mapping[Label, Certainty]]) -> dict[str, Any]:
+    """The key ``expected_dice`` of ``function.json``: by phase and structure, ``None`` for what was not drawn."""
+    return {
         phase or "frame": {
             label.name.lower(): json_number(one[label].expected_dice, 3) if label in one else None
             for label in STRUCTURES
@@ -101,7 +99,7 @@ def add_expected_dice(function: dict[str, Any], study: CineStudy, of: Mapping[in
 def _at_phases(
     study: CineStudy, of: Mapping[int, Mapping[Label, Certainty]]
 ) -> dict[str | None, Mapping[Label, Certainty]]:
-    if study.frames == 1 and study.ed is None and study.es is None:
+    if study.is_single_frame:
         return {None: of[0]} if 0 in of else {}
     phases = (("ED", study.ed), ("ES", study.es))
     return {phase: of[index] for phase, index in phases if index is not None and index in of}

@@ -168,8 +168,8 @@ class Segmenter:
         flips: average over mirrored inputs too (four times slower).
         reduced_precision: bfloat16 or half precision where the device is faster for it.
         largest_component: keep one piece per structure; ``None`` follows the first model's preset.
-        region: read only the region of the heart, which a very small network finds first: about three times faster, and
-            the masks are a little others; ``None`` follows each model's preset.
+        region: read only the region of the heart, which a very small network finds first, or the whole field; ``None``
+            follows each model's preset.
 
     Raises:
         ModelError: a model cannot be read.
@@ -189,11 +189,9 @@ class Segmenter:
         chosen = [models] if isinstance(models, (str, Path, TrainedModel)) else list(models)
         if not chosen:
             raise CardiacSegError("Segmenting needs at least one model.")
-        self.models = [
-            model
-            for m in chosen
-            for model in ([m] if isinstance(m, TrainedModel) else [load_model(file) for file in find_models(m)])
-        ]
+        self.models: list[TrainedModel] = []
+        for one in chosen:
+            self.models += [one] if isinstance(one, TrainedModel) else map(load_model, find_models(one))
         if region is not None:
             self.models = [_reading_region(m, region) for m in self.models]
         self.device = choose_device(device)

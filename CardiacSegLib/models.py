@@ -6,7 +6,8 @@ import json
 import os
 import re
 import zipfile
-from collections.abc import Collection, Sequence
+from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,10 @@ class TrainedModel:
     facts: dict[str, Any] = field(default_factory=dict)
     card: str = ""
 
+    def float_weights(self) -> dict[str, Any]:
+        """The weights in float32, as a network computes with them; they lie in half precision on disk."""
+        return {k: v.float() if v.is_floating_point() else v for k, v in self.weights.items()}
+
     def build(self) -> UNet:
         """The network with its weights, in float32 and ready to predict.
 
@@ -61,7 +66,7 @@ class TrainedModel:
 
         try:
             network = build_network(self.preset.network)
-            network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in self.weights.items()})
+            network.load_state_dict(self.float_weights())
         except (RuntimeError, ValueError, AttributeError, KeyError) as error:
             raise ModelError(f"The weights of model '{self.name}' do not fit its network.") from error
         return network.eval()
@@ -79,27 +84,28 @@ def available_models() -> dict[str, tuple[Path, ...]]:
     found: dict[str, tuple[Path, ...]] = {}
     for folder in model_folders():
         files = {path.stem: path for path in sorted(folder.glob(f"*{SUFFIX}"))}
-        for name in dict.fromkeys(grouped(list(files))):
-            paths = (files[name],) if name in files else tuple(files[part] for part in _parts(name, files))
-            found.setdefault(name, paths)
+        ensembles = _ensembles(files)
+        for name in grouped(files):
+            found.setdefault(name, tuple(files[part] for part in ensembles.get(name, [name])))
     return found
 
 
-def grouped(names: Sequence[str]) -> list[str]:
+def grouped(names: Collection[str]) -> list[str]:
     """Names of models, those of all parts of an ensemble (``best-1``, ``best-2``, …) replaced by its own (``best``)."""
-    result = []
-    for name in names:
-        part = _PART.fullmatch(name)
-        whole = part.group(1) if part else ""
-        result.append(whole if whole and whole not in names and name in _parts(whole, names) else name)
-    return list(dict.fromkeys(result))
+    whole = {part: name for name, parts in _ensembles(names).items() for part in parts}
+    return list(dict.fromkeys(whole.get(name, name) for name in names))
 
 
-def _parts(name: str, names: Collection[str]) -> list[str]:
-    """The parts of an ensemble among names; none unless all from the first to the last are there."""
-    numbers = sorted(int(p.group(2)) for p in map(_PART.fullmatch, names) if p and p.group(1) == name)
-    complete = len(numbers) > 1 and numbers == list(range(1, len(numbers) + 1))
-    return [f"{name}-{number}" for number in numbers] if complete else []
+def _ensembles(names: Collection[str]) -> dict[str, list[str]]:
+    """Ensembles among names of files, with their parts: numbered without a gap, and no file has the bare name."""
+    numbers: dict[str, list[int]] = defaultdict(list)
+    for part in filter(None, map(_PART.fullmatch, names)):
+        numbers[part.group(1)].append(int(part.group(2)))
+    return {
+        name: [f"{name}-{number}" for number in sorted(found)]
+        for name, found in numbers.items()
+        if name not in names and len(found) > 1 and sorted(found) == list(range(1, len(found) + 1))
+    }
 
 
 def find_models(name_or_path: str | Path) -> tuple[Path, ...]:
@@ -108,16 +114,13 @@ def find_models(name_or_path: str | Path) -> tuple[Path, ...]:
     Raises:
         ModelError: there is none.
     """
-    path = Path(name_or_path)
+    path, name = Path(name_or_path), str(name_or_path)
     if path.is_file():
         return (path,)
     models = available_models()
-    if str(name_or_path) in models:
-        return models[str(name_or_path)]
-    for files in models.values():
-        for file in files:
-            if file.stem == str(name_or_path):  # a part of an ensemble
-                return (file,)
+    parts = {file.stem: (file,) for files in models.values() for file in files}
+    if name in models or name in parts:
+        return models.get(name) or parts[name]
     known = ", ".join(sorted(models)) or "none is installed"
     raise ModelError(f"There is no model '{name_or_path}': neither a file nor one of the known names ({known}).")
 

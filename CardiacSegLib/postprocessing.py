@@ -50,21 +50,20 @@ def without_holes(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
         labels: uint8; changed in place and returned.
         probabilities: ``(class, z, y, x)``.
     """
-    from scipy.ndimage import binary_fill_holes
-
     cavity = probabilities[int(Label.LV)] >= probabilities[int(Label.MYO)]
     for z in np.flatnonzero(labels.any(axis=(1, 2))):
         section = labels[z]
-        for structures in ((Label.RV,), (Label.LV, Label.MYO)):
-            whole = np.isin(section, [int(s) for s in structures])
-            holes = binary_fill_holes(whole) & (section == 0) if whole.any() else None
-            if holes is None or not holes.any():
-                continue
-            wall = int(Label.RV) if structures == (Label.RV,) else int(Label.MYO)
-            section[holes] = wall
-            if wall == int(Label.MYO):
-                section[holes & cavity[z]] = int(Label.LV)
+        section[_holes(section, Label.RV)] = int(Label.RV)
+        holes = _holes(section, Label.LV, Label.MYO)
+        section[holes] = np.where(cavity[z][holes], int(Label.LV), int(Label.MYO))
     return labels
+
+
+def _holes(section: np.ndarray, *structures: Label) -> np.ndarray:
+    """Background of a section ``(y, x)`` that structures enclose together, as a mask."""
+    from scipy.ndimage import binary_fill_holes
+
+    return binary_fill_holes(np.isin(section, structures)) & (section == 0)
 
 
 def labels_from_probabilities(probabilities: np.ndarray, largest_component: bool) -> np.ndarray:

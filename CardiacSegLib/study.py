@@ -238,6 +238,11 @@ class CineStudy:
         """Voxel spacing ``(z, y, x)`` in mm."""
         return self.geometry.spacing
 
+    @property
+    def is_single_frame(self) -> bool:
+        """One frame of which it is not known whether it is ED, ES or neither."""
+        return self.frames == 1 and self.ed is None and self.es is None
+
     def frame(self, index: int) -> np.ndarray:
         """Frame by index (from 0), ``(z, y, x)``."""
         if not 0 <= index < self.frames:

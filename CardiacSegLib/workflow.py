@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from CardiacSegLib import __version__
 from CardiacSegLib.anonymous import anonymous_name_in, anonymous_study, without_names
-from CardiacSegLib.certainty import add_expected_dice, doubts_at_phases
+from CardiacSegLib.certainty import doubts_at_phases, expected_dice_json
 from CardiacSegLib.dicom_seg import refuse_without_dicom, write_dicom_segs
 from CardiacSegLib.errors import CardiacSegError, StudyError
 from CardiacSegLib.files import all_or_none, settle
@@ -215,7 +215,7 @@ def segment_study(
         diagnosis=options.diagnosis,
         look_for_flicker=not options.consistent,
     )
-    add_expected_dice(function, study, segmentation.certainty)
+    function["expected_dice"] = expected_dice_json(study, segmentation.certainty)
     reading = Reading(study, labels, function)
     if options.correct_breathing:
         _align(reading)
@@ -277,7 +277,7 @@ def measure_labels(
     from CardiacSegLib.function.volumes import function_json, single_frame_function, ventricular_function
     from CardiacSegLib.function.wall import wall_figures, wall_json
 
-    single = study.frames == 1 and study.ed is None and study.es is None
+    single = study.is_single_frame
     ed, es = (None if index is None else labels.get(index) for index in (0 if single else study.ed, study.es))
     figures = single_frame_function(ed) if single and ed is not None else ventricular_function(ed, es)
     cycle = measure_cycle(study, labels)

@@ -177,13 +177,17 @@ def _options(args: argparse.Namespace, patient: Patient | None = None, bsa: str 
     )
 
 
+def _model_files(args: argparse.Namespace) -> list[Path]:
+    from CardiacSegLib.models import find_models
+
+    return [file for name in args.model or ["fast"] for file in find_models(name)]
+
+
 class _SegmenterMaker:
     """Makes the segmenter when it is first needed; a wrong path or name is told at once, before torch is loaded."""
 
     def __init__(self, args: argparse.Namespace) -> None:
-        from CardiacSegLib.models import find_models
-
-        self._models = [file for name in args.model or ["fast"] for file in find_models(name)]
+        self._models = _model_files(args)
         self._args = args
         self.made: Segmenter | None = None
 
@@ -273,10 +277,9 @@ def _batch(args: argparse.Namespace) -> int:
 
 def _crew(args: argparse.Namespace) -> Crew:
     from CardiacSegLib.crew import LocalCrew, SegmenterRecipe
-    from CardiacSegLib.models import find_models
 
     # Without resolving, a relative model would be of another folder on a cluster's workers.
-    models = tuple(file.resolve() for name in args.model or ["fast"] for file in find_models(name))
+    models = tuple(file.resolve() for file in _model_files(args))
     recipe = SegmenterRecipe(models, args.device, args.flips)
     if args.scheduler:
         from CardiacSegLib.cluster import ClusterCrew

@@ -41,7 +41,8 @@ LEAST_ROUND = 0.7  # median of the sections: none of 100, at least 0.71
 # A basal slice is lost if its LV shrinks to less than this share from ED to ES, and to half of what the LV does.
 _LOST, _LOST_BESIDE_LV = 0.3, 0.5
 _FEWEST_SECTIONS = 4
-_NAMES = {Label.LV: "left ventricle", Label.RV: "right ventricle", Label.MYO: "myocardium"}
+#: In sentences.
+NAMES = {Label.LV: "left ventricle", Label.RV: "right ventricle", Label.MYO: "myocardium"}
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def frame_findings(labels: LabelMap, phase: str | None) -> list[Finding]:
     where = "in this frame" if phase is None else f"at {phase}"
     found: list[Finding] = []
     for label in STRUCTURES:
-        mask, name = labels.mask(label), _NAMES[label]
+        mask, name = labels.mask(label), NAMES[label]
         slices = np.flatnonzero(mask.any(axis=(1, 2)))
         if not slices.size:
             found.append(Finding("not_found", f"The {name} was not found {where}.", None, phase))
@@ -204,7 +205,7 @@ def figure_findings(figures: FunctionFigures) -> list[Finding]:
     """Doubts about volumes, ejection fractions and masses."""
     found: list[Finding] = []
     for label, part in ((Label.LV, figures.lv), (Label.RV, figures.rv)):
-        found += _ventricle(_NAMES[label], part)
+        found += _ventricle(NAMES[label], part)
     found += _disagreeing_ventricles(figures.lv, figures.rv)
     ed, es = figures.myo.mass_ed_g, figures.myo.mass_es_g
     if ed is not None and not MASS_PLAUSIBLE_G[0] <= ed <= MASS_PLAUSIBLE_G[1]:
@@ -274,7 +275,7 @@ def disagreement_findings(
     found = []
     for frame in sorted({d.frame for d in disagreeing}):
         parts = [d for d in disagreeing if d.frame == frame]
-        names = " and ".join(f"the {_NAMES[s]}" for s in STRUCTURES if any(d.structure is s for d in parts))
+        names = " and ".join(f"the {NAMES[s]}" for s in STRUCTURES if any(d.structure is s for d in parts))
         slices = sorted({d.slice for d in parts})
         number = frame + 1 if frames is None else frames[frame]
         sentence = f"In frame {number}, {_slices(slices)}, {names} did not fit the frames before and after"
@@ -287,7 +288,7 @@ def _off_curve(cycle: Cycle) -> list[Finding]:
     return [
         Finding(
             "off_curve",
-            f"The volume of the {_NAMES[label]} in frame {cycle.frames[i]}, {cycle.volumes_ml[label][i]:.0f} mL, does "
+            f"The volume of the {NAMES[label]} in frame {cycle.frames[i]}, {cycle.volumes_ml[label][i]:.0f} mL, does "
             "not lie on the curve of the other frames.",
             None,
             f"frame {cycle.frames[i]}",

@@ -118,13 +118,12 @@ def current_function(
     )
     old = [str(w) for w in before.get("warnings") or () if w not in now["warnings"]]
     now["warnings"] += [f"Before the correction: {w}" for w in old] if corrected else old
-    kept = {key: before[key] for key in ("expected_dice",) if key in before}
-    if not corrected:  # what the network itself doubted, or what was repaired, cannot be found again
-        found = before.get("findings")
-        if isinstance(found, list):
-            now["findings"] += [f for f in found if f not in now["findings"]]
-        kept.update({key: before[key] for key in ("alignment",) if key in before})
-    return {**now, **kept, "version": before.get("version"), MASKS_KEY: before.get(MASKS_KEY)}
+    found = before.get("findings")
+    if not corrected and isinstance(found, list):  # what the network doubted, or what was repaired, is not found again
+        now["findings"] += [f for f in found if f not in now["findings"]]
+    kept = ("expected_dice",) if corrected else ("expected_dice", "alignment")
+    now.update({key: before[key] for key in kept if key in before})
+    return {**now, "version": before.get("version"), MASKS_KEY: before.get(MASKS_KEY)}
 
 
 def write_outputs(

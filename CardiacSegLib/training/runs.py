@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable
 
@@ -22,7 +22,7 @@ from CardiacSegLib import __version__
 from CardiacSegLib.errors import TrainingError
 from CardiacSegLib.inference import Segmenter, choose_device, supports_mixed_precision
 from CardiacSegLib.metrics.evaluation import Evaluation, evaluate_pairs
-from CardiacSegLib.models import TrainedModel, load_model
+from CardiacSegLib.models import load_model
 from CardiacSegLib.readers.acdc import read_acdc_folder, read_acdc_truth
 from CardiacSegLib.readers.images import read_label_map
 from CardiacSegLib.report.plots import read_log, training_picture
@@ -76,8 +76,7 @@ def train(root: Path, output: Path, preset: Preset, validation: Sequence[str] | 
     training_names, validation_names = split_by_name(cases, validation)
     with _Together(settings.device) as device:
         packed = pack(cases, preset.preprocessing, settings.cache or output / "prepared", settings.on_pack)
-        start = None if settings.start_from is None else load_model(settings.start_from)
-        _train_one(packed, training_names, validation_names, output, preset, settings, device, "training", start)
+        _train_one(packed, training_names, validation_names, output, preset, settings, device, "training")
     return output / MODEL
 
 
@@ -118,10 +117,9 @@ def cross_validate(
             if (folder / "fold.json").is_file():
                 continue
             training_names, validation_names = split_by_name(cases, splits[fold])
-            start = None if settings.start_from is None else load_model(settings.start_from / f"fold{fold}" / MODEL)
-            done = _train_one(
-                packed, training_names, validation_names, folder, preset, settings, device, f"fold {fold}", start
-            )
+            start = None if settings.start_from is None else settings.start_from / f"fold{fold}" / MODEL
+            own = replace(settings, start_from=start)
+            done = _train_one(packed, training_names, validation_names, folder, preset, own, device, f"fold {fold}")
             if not done:
                 break
             if distributed.rank() == 0:
@@ -161,7 +159,6 @@ def _train_one(
     settings: TrainSettings,
     device: torch.device,
     title: str,
-    start_from: TrainedModel | None = None,
 ) -> bool:
     """Train in a folder; false if it was stopped before the last epoch."""
     callback = settings.on_progress if distributed.rank() == 0 else None
@@ -180,7 +177,7 @@ def _train_one(
         },
         split={"training": list(training_names), "validation": list(validation_names)},
         card=settings.card,
-        start_from=start_from,
+        start_from=None if settings.start_from is None else load_model(settings.start_from),
     )
     folder.mkdir(parents=True, exist_ok=True)
     training = packed.only(training_names).to(device)

@@ -327,9 +327,8 @@ class Trainer:
 
 
 def _begin_with(network: UNet, model: TrainedModel) -> None:
-    weights = {k: v.float() if v.is_floating_point() else v for k, v in model.weights.items()}
     try:
-        network.load_state_dict(weights)
+        network.load_state_dict(model.float_weights())
     except (RuntimeError, ValueError) as error:
         raise TrainingError(
             f"The weights of '{model.name}' (preset {model.preset.name}) do not fit the network that is to be trained. "

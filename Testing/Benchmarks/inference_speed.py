@@ -81,12 +81,10 @@ def inference_tables(folder: Path, words: str, scratch: Path, repeats: int, warm
         warm_up,
     )
     rows = []
-    for what, phases in (("files", PHASES), ("network", 1)):
+    kinds = (("files", PHASES, "files in to label files out"), ("network", 1, "network alone on the whole field"))
+    for what, phases, words_for_it in kinds:
         own, others = ([s / phases for s in taken[name]] for name in (what, f"{what}, plain"))
-        name = (
-            f"{MODEL}, files in to label files out" if what == "files" else f"{MODEL}, network alone on the whole field"
-        )
-        rows.append((name, *_three(own), statistics.median(others), ratio(others, own)))
+        rows.append((f"{MODEL}, {words_for_it}", *_three(own), statistics.median(others), ratio(others, own)))
     if ENSEMBLE in available_models():
         several = Segmenter(ENSEMBLE, "cpu")
         run = {"": lambda: segment_path(folder, scratch / "ensemble", several, options)}

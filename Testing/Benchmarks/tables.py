@@ -42,9 +42,8 @@ class Table:
         cells = [self.columns, *([str(row[0]), *map(_number, row[1:], self.digits)] for row in self.rows)]
         lines = ["| " + " | ".join(row) + " |" for row in cells]
         lines.insert(1, "|---|" + "---:|" * (len(self.columns) - 1))
-        return "\n".join(
-            [f"## {self.title}", "", *lines, "", *([self.note.replace("\n", " "), ""] if self.note else [])]
-        )
+        note = [self.note.replace("\n", " "), ""] if self.note else []
+        return "\n".join([f"## {self.title}", "", *lines, "", *note])
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, numbers unrounded."""

@@ -71,7 +71,7 @@ bench-peers: .venv/.library
 	.venv-peers/bin/python Testing/Benchmarks/peers.py --page Testing/Benchmarks/PEERS.md
 
 clean:
-	rm -rf .venv build dist *.egg-info demo .trust.json .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-peers build dist *.egg-info demo .trust.json .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find CardiacSeg CardiacSegLib Testing -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.python:

@@ -69,7 +69,7 @@ def _holes(section: np.ndarray, *structures: Label) -> np.ndarray:
 def labels_from_probabilities(probabilities: np.ndarray, largest_component: bool) -> np.ndarray:
     """The likeliest class of every voxel of ``(class, z, y, x)``, as uint8 ``(z, y, x)``.
 
-    ``largest_component``: one piece of each structure, without holes.
+    ``largest_component``: the largest piece of each structure, and no holes in a section.
     """
     labels = probabilities.argmax(axis=0).astype(np.uint8)
     return without_holes(largest_components(labels), probabilities) if largest_component else labels

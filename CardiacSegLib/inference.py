@@ -16,13 +16,14 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from CardiacSegLib.certainty import Certainty, certainty
 from CardiacSegLib.errors import CardiacSegError
+from CardiacSegLib.metrics.overlap import dice
 from CardiacSegLib.models import TrainedModel, find_models, grouped, load_model
 from CardiacSegLib.networks.config import NetworkConfig
 from CardiacSegLib.networks.unet import ConvBlock, UNet
 from CardiacSegLib.postprocessing import labels_from_probabilities
 from CardiacSegLib.preprocessing import NetworkGrid, PreprocessingConfig, in_frame, make_grid, normalise
 from CardiacSegLib.region import HeartFinder, Region, touches_edge
-from CardiacSegLib.study import CineStudy, Label, LabelMap
+from CardiacSegLib.study import STRUCTURES, CineStudy, Label, LabelMap
 
 #: Pixels that go through a 2D network at once on a CPU: its activations should stay in the caches.
 _CPU_PIXELS = 80_000
@@ -142,12 +143,18 @@ def predict_with_flips(network: UNet, volume: Tensor, device: torch.device) -> T
     return total / 4.0
 
 
+@torch.inference_mode()
+def predict_mirrored(network: UNet, volume: Tensor, device: torch.device) -> Tensor:
+    """The probabilities of a volume that is shown upside down, turned back: what a sure network gives as well."""
+    return predict_volume(network, volume.flip(-2), device).flip(-2)
+
+
 @dataclass
 class Segmentation:
     """What came of a study: label maps (and probabilities, if asked for) by frame index, and every doubt as a sentence.
 
     ``probabilities[i]`` is ``(class, z, y, x)`` float32 on the study's own grid; ``certainty[i]`` says how sure the
-    network is of each structure of frame ``i``.
+    network is of each structure of frame ``i``, where that was asked for.
     """
 
     labels: dict[int, LabelMap] = field(default_factory=dict)
@@ -156,6 +163,16 @@ class Segmentation:
     warnings: list[str] = field(default_factory=list)
     model: str = ""
     device: str = ""
+
+
+@dataclass(frozen=True)
+class _Read:
+    """Of one frame: mean probabilities ``(class, z, y, x)`` in a window of its grid (outside is background), and by
+    structure the Dice on the network's grid with what was drawn in the mirrored frame, where that was read."""
+
+    probabilities: np.ndarray
+    window: tuple[slice, ...]
+    mirrored_dice: dict[Label, float]
 
 
 class Segmenter:
@@ -221,6 +238,7 @@ class Segmenter:
         frames: Sequence[int] | None = None,
         *,
         keep_probabilities: bool = False,
+        with_certainty: bool = False,
         on_progress: Callable[[int, int], None] | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> Segmentation:
@@ -230,6 +248,7 @@ class Segmenter:
             study: the cine.
             frames: indexes into its first axis.
             keep_probabilities: also return the probabilities on the study's grid (memory!).
+            with_certainty: also say how sure the network is; it reads every frame twice for it.
             on_progress: called with frames done and frames in all.
             should_stop: asked before every frame; true ends with what is done so far.
         """
@@ -238,54 +257,57 @@ class Segmenter:
         for done, index in enumerate(wanted):
             if should_stop and should_stop():
                 break
-            probabilities, window = self._frame_probabilities(study.frame(index), study.spacing)
+            read = self._read(study.frame(index), study.spacing, with_certainty)
             labels = np.zeros(study.geometry.shape, np.uint8)
-            labels[window] = labels_from_probabilities(probabilities, self.largest_component)
-            result.certainty[index] = certainty(probabilities, labels[window])
+            labels[read.window] = labels_from_probabilities(read.probabilities, self.largest_component)
+            if with_certainty:
+                result.certainty[index] = certainty(read.probabilities, labels[read.window], read.mirrored_dice)
             result.labels[index] = LabelMap(labels, study.geometry)
             if keep_probabilities:
-                result.probabilities[index] = in_frame(probabilities, window, study.geometry.shape)
+                result.probabilities[index] = in_frame(read.probabilities, read.window, study.geometry.shape)
             if on_progress:
                 on_progress(done + 1, len(wanted))
         # Only now: a full GPU may have changed both on the way.
         result.device, result.warnings = self.device.type, list(self._notes)
         return result
 
-    def _frame_probabilities(
-        self, frame: np.ndarray, spacing: tuple[float, float, float]
-    ) -> tuple[np.ndarray, tuple[slice, ...]]:
-        """Mean probabilities of all models ``(class, z, y, x)`` in a window of the frame's grid, and the window.
-
-        Outside of the window all is background.
-        """
+    def _read(self, frame: np.ndarray, spacing: tuple[float, float, float], mirrored: bool) -> _Read:
+        """The mean over all models, of a frame ``(z, y, x)``; ``mirrored``: also of the mirrored frame."""
         numbers: dict[PreprocessingConfig, list[int]] = {}
         for number, model in enumerate(self.models):
             numbers.setdefault(model.preset.preprocessing, []).append(number)
-        found = [self._mean_of_alike(frame, spacing, config, chosen) for config, chosen in numbers.items()]
-        if len(found) == 1:
-            return found[0]
-        whole = np.zeros((len(found[0][0]), *frame.shape), np.float32)
-        for (probabilities, window), chosen in zip(found, numbers.values()):
-            whole += in_frame(probabilities, window, frame.shape) * np.float32(len(chosen) / len(self.models))
-        return whole, (slice(None),) * 3
+        reads = [self._read_alike(frame, spacing, config, chosen, mirrored) for config, chosen in numbers.items()]
+        if len(reads) == 1:
+            return reads[0]
+        whole = np.zeros((len(reads[0].probabilities), *frame.shape), np.float32)
+        agreement: dict[Label, float] = {}
+        for read, chosen in zip(reads, numbers.values()):
+            share = len(chosen) / len(self.models)
+            whole += in_frame(read.probabilities, read.window, frame.shape) * np.float32(share)
+            agreement = {s: agreement.get(s, 0.0) + share * one for s, one in read.mirrored_dice.items()}
+        return _Read(whole, (slice(None),) * 3, agreement)
 
-    def _mean_of_alike(
+    def _read_alike(
         self,
         frame: np.ndarray,
         spacing: tuple[float, float, float],
         config: PreprocessingConfig,
         numbers: Sequence[int],
-    ) -> tuple[np.ndarray, tuple[slice, ...]]:
-        """As :meth:`_frame_probabilities`, of models that share their preprocessing: in the heart's region, if any."""
+        mirrored: bool,
+    ) -> _Read:
+        """As :meth:`_read`, of models that share their preprocessing: in the heart's region, if any."""
         values = normalise(frame, config)
         grid = make_grid((frame.shape[0], frame.shape[1], frame.shape[2]), spacing, config)
         region = self._find_heart(values, spacing, grid) if config.region else None
         if region is not None:
             part = grid.part(*region)
-            mean = self._mean(values, part, numbers)
-            if self._is_whole_heart(mean, region, grid):
-                return part.probabilities_in_window(mean), part.window
-        return grid.probabilities_to_native(self._mean(values, grid, numbers)), (slice(None),) * 3
+            mean, labels = self._mean(values, part, numbers)
+            if labels.any() and not touches_edge(labels, region, grid):
+                agreement = self._mirrored_dice(labels, values, part, numbers) if mirrored else {}
+                return _Read(part.probabilities_in_window(mean), part.window, agreement)
+        mean, labels = self._mean(values, grid, numbers)
+        agreement = self._mirrored_dice(labels, values, grid, numbers) if mirrored else {}
+        return _Read(grid.probabilities_to_native(mean), (slice(None),) * 3, agreement)
 
     def _find_heart(self, values: np.ndarray, spacing: tuple[float, float, float], grid: NetworkGrid) -> Region | None:
         assert self._finder is not None
@@ -295,18 +317,24 @@ class Segmenter:
             self._fall_back(error)
         return self._finder.find(values, spacing, grid)
 
-    def _mean(self, values: np.ndarray, grid: NetworkGrid, numbers: Sequence[int]) -> np.ndarray:
-        """Mean probabilities ``(class, z, y, x)`` of some models on a grid."""
+    def _mean(
+        self, values: np.ndarray, grid: NetworkGrid, numbers: Sequence[int], mirrored: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Mean probabilities ``(class, z, y, x)`` of some models on a grid, and the labels that they give there."""
         volume = torch.from_numpy(grid.greys_to_network(values))
-        total = sum(self._predict(number, volume).cpu().numpy() for number in numbers)
-        return cast(np.ndarray, total) / np.float32(len(numbers))
+        total = sum(self._predict(number, volume, mirrored).cpu().numpy() for number in numbers)
+        mean = cast(np.ndarray, total) / np.float32(len(numbers))
+        return mean, labels_from_probabilities(mean, self.largest_component)
 
-    def _is_whole_heart(self, mean: np.ndarray, region: Region, grid: NetworkGrid) -> bool:
-        labels = labels_from_probabilities(mean, self.largest_component)
-        return bool(labels.any()) and not touches_edge(labels, region, grid)
+    def _mirrored_dice(
+        self, labels: np.ndarray, values: np.ndarray, grid: NetworkGrid, numbers: Sequence[int]
+    ) -> dict[Label, float]:
+        """By structure the Dice of labels on a grid with what the same models draw in the mirrored image."""
+        again = self._mean(values, grid, numbers, mirrored=True)[1]
+        return {s: dice(labels == int(s), again == int(s)) for s in STRUCTURES}
 
-    def _predict(self, number: int, volume: Tensor) -> Tensor:
-        predict = predict_with_flips if self.flips else predict_volume
+    def _predict(self, number: int, volume: Tensor, mirrored: bool) -> Tensor:
+        predict = predict_mirrored if mirrored else predict_with_flips if self.flips else predict_volume
         try:
             return predict(self._networks[number], volume, self.device)
         except RuntimeError as error:

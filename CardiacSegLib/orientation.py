@@ -61,6 +61,10 @@ class StoredGrid:
         """A label map on the library's grid as the file would store it."""
         return LabelMap(self.to_stored(labels.data), self.geometry)
 
+    def slice_to_stored(self, index: int) -> int:
+        """Index (from 0) of a slice of the library's order along the file's own axis."""
+        return self.geometry.shape[self.axes[0]] - 1 - index if self.flips[0] else index
+
     def _flipped(self, lead: int) -> tuple[int, ...]:
         return tuple(lead + k for k, flip in enumerate(self.flips) if flip)
 

@@ -9,6 +9,7 @@ from CardiacSegLib import certainty as module
 from CardiacSegLib.certainty import DOUBTFUL, Certainty, certainty, doubts
 from CardiacSegLib.phantom import PhantomConfig, make_phantom
 from CardiacSegLib.study import STRUCTURES, Label
+from trust.same_answer import turned
 
 
 @pytest.fixture(scope="module")
@@ -23,44 +24,51 @@ def probabilities(labels: np.ndarray, sure: float = 1.0) -> np.ndarray:
     return np.stack([np.where(labels == c, sure, rest) for c in range(4)]).astype(np.float32)
 
 
-@pytest.fixture
-def as_it_comes(monkeypatch):
-    monkeypatch.setattr(module, "CALIBRATION", dict.fromkeys(STRUCTURES, (0.0, 1.0)))
+ALIKE = dict.fromkeys(STRUCTURES, 0.99)
 
 
-def test_a_network_that_is_wholly_sure_expects_a_dice_of_1(drawn, as_it_comes):
-    assert all(one.expected_dice == pytest.approx(1.0) for one in certainty(probabilities(drawn), drawn).values())
+def test_a_network_that_is_wholly_sure_expects_much(drawn):
+    assert all(one.expected_dice > 0.97 for one in certainty(probabilities(drawn), drawn, ALIKE).values())
 
 
-def test_it_is_the_dice_that_truths_drawn_from_the_probabilities_have_on_average(drawn, as_it_comes):
+def test_less_is_expected_of_what_is_drawn_otherwise_in_the_mirrored_image(drawn):
+    p = probabilities(drawn, 0.95)
+    alike, other = (certainty(p, drawn, dict.fromkeys(STRUCTURES, dice)) for dice in (0.98, 0.8))
+    assert all(other[s].expected_dice < alike[s].expected_dice - 0.05 for s in STRUCTURES)
+    nothing = certainty(p, drawn, dict.fromkeys(STRUCTURES, 0.0))
+    assert all(0 <= nothing[s].expected_dice < other[s].expected_dice for s in STRUCTURES)
+
+
+def test_own_dice_is_that_which_truths_drawn_from_the_probabilities_have_on_average(drawn):
     rng = np.random.default_rng(0)
     p = probabilities(drawn, 0.9)[:, :, 60:160, 40:140]
     labels = drawn[:, 60:160, 40:140]
     truth = (rng.random((1, *labels.shape)) > np.cumsum(p, axis=0)[:-1]).sum(axis=0)
-    for label, one in certainty(p, labels).items():
+    for label, one in certainty(p, labels, ALIKE).items():
         a, b = labels == int(label), truth == int(label)
-        assert one.expected_dice == pytest.approx(2 * (a & b).sum() / (a.sum() + b.sum()), abs=0.02)
+        assert one.own_dice == pytest.approx(2 * (a & b).sum() / (a.sum() + b.sum()), abs=0.02)
 
 
 def test_the_slice_of_which_it_is_least_sure_is_named(drawn):
     p = probabilities(drawn, 0.97)
     middle = int(np.flatnonzero((drawn == Label.RV).any(axis=(1, 2))).mean())
-    before = certainty(p, drawn)[Label.RV]
+    before = certainty(p, drawn, ALIKE)[Label.RV]
     p[:, middle] = probabilities(drawn[middle], 0.4)
-    after = certainty(p, drawn)[Label.RV]
+    after = certainty(p, drawn, ALIKE)[Label.RV]
     assert after.doubtful_slice == middle and after.expected_dice < before.expected_dice
 
 
 def test_what_was_not_drawn_has_no_dice(drawn):
     without = np.where(drawn == Label.RV, 0, drawn)
-    assert set(certainty(probabilities(without, 0.9), without)) == {Label.LV, Label.MYO}
-    assert certainty(probabilities(without * 0), without * 0) == {}
+    assert set(certainty(probabilities(without, 0.9), without, ALIKE)) == {Label.LV, Label.MYO}
+    assert certainty(probabilities(without * 0), without * 0, ALIKE) == {}
 
 
 def test_only_what_is_doubtful_is_a_finding_and_it_names_slice_and_phase():
     of = {Label.LV: Certainty(0.96, 2), Label.RV: Certainty(DOUBTFUL - 0.05, 7)}
     (finding,) = doubts(of, "ES")
     assert (finding.kind, finding.slice_number, finding.phase) == ("doubt", 8, "ES")
+    assert finding.to_json()["structure"] == "rv"
     assert "right ventricle at ES" in finding.sentence and "slice 8" in finding.sentence
 
 
@@ -78,3 +86,34 @@ def test_a_reading_holds_it():
     doubtful = [f for f in reading.function["findings"] if f["kind"] == "doubt"]
     low = sum(v < DOUBTFUL for one in given.values() for v in one.values())
     assert len(doubtful) == low
+
+
+def test_mirrored_is_what_it_says(monkeypatch):
+    torch = pytest.importorskip("torch")
+    from CardiacSegLib import inference
+
+    shown = []
+    monkeypatch.setattr(inference, "predict_volume", lambda network, volume, device: shown.append(volume) or volume)
+    volume = torch.arange(24.0).reshape(2, 3, 4)
+    assert torch.equal(inference.predict_mirrored(None, volume, torch.device("cpu")), volume)
+    assert torch.equal(shown[0], volume.flip(1))
+
+
+@pytest.mark.parametrize("whole_cycle", [False, True])
+def test_the_doubtful_slice_is_that_of_the_study_as_it_came(whole_cycle, monkeypatch):
+    pytest.importorskip("torch")
+    from CardiacSegLib.inference import Segmenter
+    from CardiacSegLib.workflow import SegmentOptions, segment_study
+
+    monkeypatch.setattr(module, "DOUBTFUL", 1.01)
+    made = make_phantom(PhantomConfig(frames=10, slices=8))
+    study = made.study.with_phases(made.ed, made.es)
+    other_way = turned(study, ((0, 1, 2), (True, False, False)))
+    segmenter = Segmenter("fast", "cpu")
+    options = SegmentOptions(whole_cycle=whole_cycle, consistent=False)
+    here, there = (segment_study(s, segmenter, options).function["findings"] for s in (study, other_way))
+    doubts_here, doubts_there = ([f for f in found if f["kind"] == "doubt"] for found in (here, there))
+    assert len(doubts_here) == len(doubts_there) == 6
+    for one, other in zip(doubts_here, doubts_there):
+        assert (one["phase"], one["structure"]) == (other["phase"], other["structure"])
+        assert other["slice"] == 9 - one["slice"] and f"slice {other['slice']} " in other["sentence"]

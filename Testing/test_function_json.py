@@ -59,7 +59,7 @@ class Truth:
     def __init__(self, labels):
         self.labels = labels
 
-    def segment(self, study, wanted, on_progress=None):
+    def segment(self, study, wanted, with_certainty=False, on_progress=None):
         from CardiacSegLib.inference import Segmentation
 
         return Segmentation(labels={i: self.labels[i] for i in wanted})

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from CardiacSegLib.function import quality
 from CardiacSegLib.function.cycle import measure_cycle
-from CardiacSegLib.function.quality import findings, frame_findings, plausibility_warnings
+from CardiacSegLib.function.quality import findings, findings_as_stored, frame_findings, plausibility_warnings
 from CardiacSegLib.function.stack import align_slices, base_is_first, slice_shifts_mm, wall_gaps
 from CardiacSegLib.function.volumes import single_frame_function, ventricular_function
+from CardiacSegLib.orientation import StoredGrid
 from CardiacSegLib.phantom import PhantomConfig, make_phantom
 from CardiacSegLib.study import CineStudy, Geometry, Label, LabelMap
+from CardiacSegLib.workflow import measure_labels
 from hearts import GEOMETRY, MAX_EDGE, heart
 
 
@@ -239,3 +242,36 @@ def test_manual_masks_of_real_hearts_cross_each_limit_in_a_few_percent(real_hear
             crossed.setdefault(finding.kind, set()).add(name)
     assert {kind: len(names) for kind, names in crossed.items()} == CROSSED
     assert len(set().union(*crossed.values())) == 15
+
+
+def test_findings_told_for_a_turned_stack_are_those_of_the_stack_as_it_is_stored():
+    made = make_phantom(PhantomConfig(frames=10, slices=9))
+    stored = StoredGrid(made.study.geometry, (0, 1, 2), (True, False, False))
+
+    def spoil(data):
+        data[1] = np.roll(data[1], 20, axis=1)
+        data[3] = np.roll(data[3], -20, axis=0)
+        data[6:, :, : data.shape[2] // 2][data[6:, :, : data.shape[2] // 2] == Label.MYO] = 0
+
+    as_stored = {i: changed(made.labels[i], spoil) for i in (made.ed, made.es)}
+    as_read = {i: LabelMap(stored.from_stored(frame.data), stored.turned) for i, frame in as_stored.items()}
+    study = made.study.with_phases(made.ed, made.es)
+    expected = measure_labels(study, as_stored, model=None)
+    told = measure_labels(replace(study, geometry=stored.turned), as_read, model=None)
+    assert told["findings"] != expected["findings"]
+    given = findings_as_stored(told, stored)
+
+    def in_order(function):
+        return sorted((f["sentence"], f["slice"] or 0) for f in function["findings"])
+
+    assert in_order(given) == in_order(expected) and len(in_order(given)) >= 4
+    assert sorted(given["warnings"]) == sorted(expected["warnings"])
+
+
+def test_several_slices_are_named_in_rising_order_however_the_stack_is_stored():
+    stored = StoredGrid(Geometry((10, 8, 8), (8.0, 1.0, 1.0)), (0, 1, 2), (True, False, False))
+    sentence = "From ED to ES the left ventricle loses slices 1, 2 and 4 at its base, in 3 of 10 slices."
+    told = {"findings": [{"kind": "x", "sentence": sentence, "slice": None}], "warnings": ["Another.", sentence]}
+    given = findings_as_stored(told, stored)
+    said = "From ED to ES the left ventricle loses slices 7, 9 and 10 at its base, in 3 of 10 slices."
+    assert given["findings"][0]["sentence"] == said and given["warnings"] == ["Another.", said]

@@ -17,13 +17,16 @@ import pytest
 pytest.importorskip("slicer", reason="slicer-core (3D Slicer's MRML) is not installed")
 
 from CardiacSegLib.errors import CardiacSegError, TrainingError
+from CardiacSegLib.orientation import stored_grid
 from CardiacSegLib.phantom import PhantomConfig, make_phantom
 from CardiacSegLib.study import CineStudy, Geometry
+from CardiacSegLib.workflow import measure_labels
 from CardiacSegLib.writers import write_cine
 from CardiacSegSlicer.jobs import BatchJob, SegmentJob
 from CardiacSegSlicer.process import ChildProcess, lastError, libraryCommand, startMark
 from CardiacSegSlicer.training import TrainingRun
 from conftest import rotation
+from trust.same_answer import small_phantom, turned
 
 posix = pytest.mark.skipif(os.name != "posix", reason="process groups of POSIX")
 
@@ -166,6 +169,20 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN)
 print(json.dumps({"pid": os.getpid()}), flush=True)
 time.sleep(60)
 """
+
+
+def test_slices_of_findings_are_those_of_the_scene_however_the_library_turns_the_stack(temporary):
+    upright = small_phantom()
+    image = upright.image.copy()
+    image[:, 4] = np.roll(image[:, 4], 12, axis=2)  # breathed 24 mm off
+    study = turned(replace(upright, image=image), ((0, 1, 2), (True, False, False)))
+    assert stored_grid(study.geometry)[0].flips[0]
+    job = SegmentJob(study, device="cpu")
+    job.run()
+    known = measure_labels(job.study, job.labels, model=None)["findings"]
+    given = [finding for finding in job.function["findings"] if finding["kind"] != "doubt"]
+    assert {f["sentence"] for f in given} == {f["sentence"] for f in known}
+    assert any("Slice 3 lies" in f["sentence"] and f["slice"] == 3 for f in given)
 
 
 @posix

@@ -16,6 +16,8 @@ from typing import Any, Callable
 from slicer.i18n import tr as _
 
 from CardiacSegLib.errors import CardiacSegError, StudyError
+from CardiacSegLib.function.quality import findings_as_stored
+from CardiacSegLib.orientation import stored_grid
 from CardiacSegLib.study import CineStudy, LabelMap
 from CardiacSegSlicer.process import ChildProcess, libraryCommand, pythonCommand
 
@@ -257,7 +259,8 @@ class SegmentJob(Job):
         return libraryCommand([*arguments, *_modelArguments(self.models, self.device, self.wholeCycle), *_REPORTING])
 
     def _take(self, result: dict[str, Any]) -> None:
-        function = dict(result["function"])
+        # The child counts slices in the library's order, the scene in its own.
+        function = findings_as_stored(result["function"], stored_grid(self.study.geometry)[0])
         phases = {"ed": self.study.ed, "es": self.study.es}
         for phase in phases:
             found = function[f"{phase}_frame"]

@@ -7,7 +7,8 @@ it, and together 15 of the 100 cross any. A limit is not a diagnosis: sick heart
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ from CardiacSegLib.function.stack import (
     wall_gaps,
 )
 from CardiacSegLib.function.volumes import FunctionFigures, VentricleFigures
+from CardiacSegLib.orientation import StoredGrid
 from CardiacSegLib.study import STRUCTURES, Label, LabelMap
 
 EDV_PLAUSIBLE_ML = (30.0, 500.0)  # beyond patients of any kind; ACDC: LV 49-374, RV 47-295 mL
@@ -41,6 +43,8 @@ LEAST_ROUND = 0.7  # median of the sections: none of 100, at least 0.71
 # A basal slice is lost if its LV shrinks to less than this share from ED to ES, and to half of what the LV does.
 _LOST, _LOST_BESIDE_LV = 0.3, 0.5
 _FEWEST_SECTIONS = 4
+# As _slices writes them.
+_NAMED_SLICES = re.compile(r"\b[Ss]lices? \d+(?:(?:, \d+)* and \d+)?")
 #: In sentences.
 NAMES = {Label.LV: "left ventricle", Label.RV: "right ventricle", Label.MYO: "myocardium"}
 
@@ -54,16 +58,19 @@ class Finding:
         sentence: for people.
         slice_number: from 1; ``None`` where it is about none, or several.
         phase: ``"ED"``, ``"ES"`` or ``"frame 7"``; ``None`` where it is about none, or several.
+        structure: the only one that it is about, where a program has to know.
     """
 
     kind: str
     sentence: str
     slice_number: int | None = None
     phase: str | None = None
+    structure: Label | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As ``function.json`` holds it."""
-        return {"kind": self.kind, "sentence": self.sentence, "slice": self.slice_number, "phase": self.phase}
+        given = {"kind": self.kind, "sentence": self.sentence, "slice": self.slice_number, "phase": self.phase}
+        return given if self.structure is None else {**given, "structure": self.structure.name.lower()}
 
 
 def findings(
@@ -199,6 +206,24 @@ def _off_axis(labels: Sequence[LabelMap]) -> list[Finding]:
         )
         for z in np.flatnonzero(np.nan_to_num(off) > OFF_AXIS_MM)
     ]
+
+
+def findings_as_stored(function: Mapping[str, Any], stored: StoredGrid) -> dict[str, Any]:
+    """``function.json``'s content whose findings count slices as the input stores them, not in the library's order."""
+    changed, found = {}, []
+    for given in function["findings"]:
+        number = given["slice"]
+        sentence = _NAMED_SLICES.sub(lambda match: _renumbered(match, stored), given["sentence"])
+        changed[given["sentence"]] = sentence
+        number = None if number is None else stored.slice_to_stored(number - 1) + 1
+        found.append({**given, "sentence": sentence, "slice": number})
+    warnings = [changed.get(sentence, sentence) for sentence in function["warnings"]]
+    return {**function, "findings": found, "warnings": warnings}
+
+
+def _renumbered(match: re.Match[str], stored: StoredGrid) -> str:
+    named = _slices(stored.slice_to_stored(int(number) - 1) for number in re.findall(r"\d+", match.group()))
+    return match.group()[0] + named[1:]  # as it was: small or capital
 
 
 def figure_findings(figures: FunctionFigures) -> list[Finding]:

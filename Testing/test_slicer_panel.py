@@ -242,6 +242,52 @@ def test_the_bulls_eye_is_shown_follows_an_edit_and_is_read_out_segment_by_segme
     wait(host, lambda: ui.wallLabel.toolTip == said, "The bull's-eye", 1.0)
 
 
+def test_a_bulls_eye_that_is_not_known_leaves_nothing_said_of_the_former(host, read):
+    ui = read.ui
+    click(ui.showEsButton)
+    everywhere = np.ones(read.reading.labels("ES").data.shape, bool)
+    host.paint(read.correctPanel.editor, "MYO", everywhere, erase=True)
+    settle(host, read)
+    assert " mm" in ui.wallLabel.toolTip
+    ui.wallComboBox.setCurrentIndex(1)
+    assert ui.wallLabel.text.startswith("Not known") and ui.wallLabel.pixmap.isNull()
+    assert ui.wallLabel.toolTip == ui.wallLabel.accessibleDescription == ui.wallLabel.text
+
+
+def test_the_bulls_eye_is_read_where_no_file_can_be_written(host, read, monkeypatch):
+    import tempfile
+
+    def full(*_args, **_named):
+        raise OSError(28, "No space left on device")
+
+    ui = read.ui
+    for name in ("mkstemp", "write_text"):
+        with monkeypatch.context() as disk:
+            disk.setattr(*((tempfile, name) if name == "mkstemp" else ("pathlib.Path.write_text",)), full)
+            read.resultsChanged()
+        host.check()
+        assert ui.wallLabel.text == ui.wallLabel.toolTip and ui.wallLabel.text.startswith("1 basal anterior: ")
+    read.resultsChanged()
+    assert not ui.wallLabel.pixmap.isNull()
+
+
+def test_the_bulls_eye_has_the_pixels_of_a_fine_screen(read, monkeypatch):
+    import qt
+
+    from CardiacSegSlicer.panels import wall
+
+    drawn, draw = [], wall.pixmapOfSvg
+    monkeypatch.setattr(wall, "pixmapOfSvg", lambda *given: drawn.append(draw(*given)) or drawn[-1])
+    for ratio in (wall.pixelRatio(read.ui.wallLabel), 2.0):
+        monkeypatch.setattr(wall, "pixelRatio", lambda widget, ratio=ratio: ratio)
+        read.resultsPanel.wall.draw()
+    assert [picture.devicePixelRatio() for picture in drawn] == [1.0, 2.0]
+    coarse, fine = (picture.toImage() for picture in drawn)
+    assert fine.width() == 2 * coarse.width() == 2 * wall.WIDTH
+    fine.setDevicePixelRatio(1.0)
+    assert fine != coarse.scaledToWidth(fine.width(), qt.Qt.SmoothTransformation)  # drawn, not enlarged
+
+
 def test_masks_are_shown_only_over_the_frame_that_they_belong_to(host, read):
     from CardiacSegSlicer import views
 

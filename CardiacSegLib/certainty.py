@@ -9,6 +9,7 @@ of ACDC, each by a network and a line that never saw it, expected and true Dice 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,10 @@ CALIBRATION: Mapping[Label, tuple[float, float]] = {
     Label.RV: (-2.034, 3.066),
     Label.MYO: (-0.171, 1.143),
 }
+_SENTENCE = re.compile(
+    rf"The network is not sure of the (?:{'|'.join(NAMES.values())})(?: at (?P<phase>ED|ES))?, "
+    r"least of all in slice (?P<slice>\d+) "
+)
 #: A structure of which less is expected is worth a look.
 DOUBTFUL = 0.85
 
@@ -78,6 +83,12 @@ def doubts(of: Mapping[Label, Certainty], phase: str | None) -> list[Finding]:
         for label, one in of.items()
         if one.expected_dice < DOUBTFUL
     ]
+
+
+def doubt_in(sentence: str) -> Finding | None:
+    """The finding whose sentence this is, as :func:`doubts` writes it; ``None`` for any other sentence."""
+    said = _SENTENCE.match(sentence)
+    return None if said is None else Finding("doubt", sentence, int(said["slice"]), said["phase"])
 
 
 def doubts_at_phases(study: CineStudy, of: Mapping[int, Mapping[Label, Certainty]]) -> list[Finding]:

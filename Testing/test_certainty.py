@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from CardiacSegLib import certainty as module
-from CardiacSegLib.certainty import DOUBTFUL, Certainty, certainty, doubts
+from CardiacSegLib.certainty import DOUBTFUL, Certainty, certainty, doubt_in, doubts
+from CardiacSegLib.function.quality import structures_named
 from CardiacSegLib.phantom import PhantomConfig, make_phantom
 from CardiacSegLib.study import STRUCTURES, Label
 
@@ -62,6 +63,14 @@ def test_only_what_is_doubtful_is_a_finding_and_it_names_slice_and_phase():
     (finding,) = doubts(of, "ES")
     assert (finding.kind, finding.slice_number, finding.phase) == ("doubt", 8, "ES")
     assert "right ventricle at ES" in finding.sentence and "slice 8" in finding.sentence
+
+
+@pytest.mark.parametrize("phase", ["ED", "ES", None])
+def test_a_doubt_is_known_again_by_its_sentence(phase):
+    for label in STRUCTURES:
+        (finding,) = doubts({label: Certainty(0.5, 11)}, phase)
+        assert doubt_in(finding.sentence) == finding and structures_named(finding.sentence) == {label}
+    assert doubt_in("Slice 3 lies 13 mm off the axis of the heart: was the breath held as in the others?") is None
 
 
 def test_a_reading_holds_it():

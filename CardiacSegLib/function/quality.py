@@ -66,6 +66,11 @@ class Finding:
         return {"kind": self.kind, "sentence": self.sentence, "slice": self.slice_number, "phase": self.phase}
 
 
+def structures_named(sentence: str) -> set[Label]:
+    """The structures that a finding's sentence names."""
+    return {label for label, name in NAMES.items() if name in sentence}
+
+
 def findings(
     figures: FunctionFigures,
     ed: LabelMap | None,

@@ -201,7 +201,8 @@ class ResultsPanel:
             self.function,
             indexed=results.indexedFigures(self.function, self._bodySurfaceArea(reading)[0]),
             corrected=reading.corrected(masks),
-            provenance={k: v for k, v in provenanceOf(reading.node).items() if k != "expectedDice"},
+            # The rest is in the figures' own content.
+            provenance={k: v for k, v in provenanceOf(reading.node).items() if k in ("device", "frames")},
         )
 
     def onSaveMasks(self, _checked=False) -> None:

@@ -22,7 +22,7 @@ from CardiacSegLib import DISCLAIMER  # noqa: E402
 from CardiacSegLib.function.stack import slice_shifts_mm  # noqa: E402
 from CardiacSegLib.phantom import PhantomConfig, make_phantom  # noqa: E402
 from CardiacSegLib.study import CineStudy, Geometry, Label  # noqa: E402
-from conftest import add_cine  # noqa: E402
+from conftest import add_cine, add_transform, rotation  # noqa: E402
 from SlicerHost.user import click, column, figures, load, paint, put_masks, settle, wait  # noqa: E402
 
 CORNER = (slice(0, 1), slice(0, 4), slice(0, 4))
@@ -430,6 +430,86 @@ def test_slices_breathed_apart_are_moved_in_a_copy_and_the_original_stays(host, 
     original = slice_shifts_mm([module.reading.labels("ED"), module.reading.labels("ES")])
     assert (module.reading.labels("ED").data == before).all()
     assert np.nanmax(np.abs(aligned)) < 0.5 * np.nanmax(np.abs(original))
+
+
+@pytest.fixture(scope="module")
+def breathed():
+    return make_phantom(
+        PhantomConfig(frames=4, slices=6, size=(120, 104), spacing=(15.0, 2.5, 2.5), breathing_mm=8.0, ed_index=0)
+    )
+
+
+@pytest.mark.parametrize("cycle", [False, True])
+def test_a_copy_on_one_axis_knows_what_the_original_knows(host, module, breathed, cycle):
+    from CardiacSegLib.certainty import Certainty, doubts
+    from CardiacSegLib.function.stack import align_labels
+    from CardiacSegSlicer.parameters import provenanceOf, setProvenance
+
+    cine = add_cine(module, breathed)
+    doubt = doubts({Label.LV: Certainty(0.5, 2), Label.RV: Certainty(0.5, 2)}, "ED")
+    put_masks(module, breathed, "The GPU was full.", cycle=cycle, found=doubt)
+    reading = module.reading
+    reading.node.diagnosis, reading.node.heightCm, reading.node.weightKg = True, 180.0, 75.0
+    paint(host, module, "ED", Label.RV, (slice(2, 4), slice(10, 14), slice(10, 14)))
+    cine.SetAndObserveTransformNodeID(add_transform(slicer.mrmlScene, rotation(0.3, 0.2, 0.1)).GetID())
+    settle(host, module)
+    known = {**provenanceOf(reading.node), "version": "0.1", "expectedDice": {"ED": {"lv": 0.5, "rv": 0.5, "myo": 0.9}}}
+    setProvenance(reading.node, known)
+    masks = reading.masks()
+    copy = module.logic.reading(module.logic.alignSlices(cine))
+    assert copy.node.cine.GetTransformNodeID() == cine.GetTransformNodeID()
+    assert copy.segmentation("ED").GetTransformNodeID() == cine.GetTransformNodeID()
+    assert copy.corrected() == reading.corrected() == {"ED": {Label.RV}, "ES": set()}
+    assert copy.isCycle == cycle and copy.masks().correctedFrames() == masks.correctedFrames()
+    shifts = slice_shifts_mm([masks.labels[breathed.ed], masks.labels[breathed.es]])
+    now, before = align_labels(masks.labels, shifts), align_labels(dict(enumerate(breathed.labels)), shifts)
+    for index in masks.labels:
+        assert (copy.masks().labels[index].data == now[index].data).all()
+        assert (copy.masks().automatic[index] == before[index].data).all()
+    for key in ("model", "version", "device", "expectedDice", "findings", "phases", "frames"):
+        assert provenanceOf(copy.node)[key] == known[key], key
+    function = copy.function()
+    assert function["expected_dice"] == known["expectedDice"] and "diagnosis" in function
+    said = {"The GPU was full.", doubt[0].sentence, f"Before the correction: {doubt[1].sentence}"}
+    assert said <= set(function["warnings"]) and copy.node.heightCm == 180.0
+
+
+def test_a_copy_does_not_know_what_was_automatic_where_the_original_does_not(host, module, breathed):
+    cine = add_cine(module, breathed)
+    put_masks(module, breathed)
+    slicer.mrmlScene.RemoveNode(module.reading.node.edAutomatic)
+    settle(host, module)
+    copy = module.logic.reading(module.logic.alignSlices(cine))
+    assert copy.masks().correctedFrames() == module.reading.masks().correctedFrames() == [breathed.ed + 1]
+    assert copy.corrected() == {"ES": set()}
+
+
+@pytest.mark.parametrize("cycle", [False, True])
+def test_of_a_copy_that_cannot_be_made_nothing_stays(host, module, breathed, cycle, monkeypatch):
+    from CardiacSegLib.errors import StudyError
+    from CardiacSegSlicer import output
+
+    cine = add_cine(module, breathed)
+    put_masks(module, breathed, cycle=cycle)
+    settle(host, module)
+
+    def nodes() -> list[str]:
+        scene = slicer.mrmlScene
+        return [scene.GetNthNode(i).GetID() for i in range(scene.GetNumberOfNodes())]
+
+    before, figures_before = nodes(), module.reading.function()
+    for error in (StudyError("No."), MemoryError()):
+        with monkeypatch.context() as broken:
+
+            def fail(*_given, error=error):
+                raise error
+
+            broken.setattr(output, "keepAutomaticSequence" if cycle else "keepAutomatic", fail)
+            with pytest.raises(type(error)):
+                module.logic.alignSlices(cine)
+        assert nodes() == before
+    settle(host, module)
+    assert module.parameters.cine is cine and module.reading.function() == figures_before
 
 
 def test_copied_figures_are_those_seen_with_the_warnings_and_what_the_software_is_not(read):

@@ -19,6 +19,7 @@ pytest.importorskip("PySide6", reason="PySide6 (Qt) is not installed")
 from PySide6.QtCore import Qt  # noqa: E402
 
 from CardiacSegLib import DISCLAIMER  # noqa: E402
+from CardiacSegLib.function.quality import Finding  # noqa: E402
 from CardiacSegLib.function.stack import slice_shifts_mm  # noqa: E402
 from CardiacSegLib.phantom import PhantomConfig, make_phantom  # noqa: E402
 from CardiacSegLib.study import CineStudy, Geometry, Label  # noqa: E402
@@ -432,6 +433,98 @@ def test_slices_breathed_apart_are_moved_in_a_copy_and_the_original_stays(host, 
     assert np.nanmax(np.abs(aligned)) < 0.5 * np.nanmax(np.abs(original))
 
 
+def slice_shown(volume) -> int:
+    """Number of the slice of a volume that the short-axis view shows, and shows in its own plane."""
+    from CardiacSegSlicer import views
+
+    logic = slicer.app.applicationLogic().GetSliceLogicByLayoutName("Red")
+    axes = slicer.util.arrayFromVTKMatrix(logic.GetSliceNode().GetSliceToRAS())
+    to_voxels = np.linalg.inv(views._ijkToWorld(volume))
+    assert abs((to_voxels @ np.append(axes[:3, 0], 0))[2]) < 1e-6
+    return round((to_voxels @ axes[:, 3])[2]) + 1
+
+
+FINDINGS = (
+    Finding("doubt", "The network is not sure of the RV at ES, in slice 4.", 4, "ES"),
+    Finding("flicker", "In frame 3, slice 2, the right ventricle was torn.", 2, "frame 3"),
+    Finding("breathing", "Slice 5 lies off the axis.", 5),
+    Finding("flicker", "In frame 6 the right ventricle was torn.", None, "frame 6"),
+    Finding("mass", "The mass is odd."),
+)
+
+
+@pytest.fixture
+def doubtful(host, module, phantom, monkeypatch):
+    """The module with a cycle in which there is something to look at."""
+    from CardiacSegSlicer.reading import Reading
+
+    add_cine(module, phantom)
+    put_masks(module, phantom, cycle=True)
+    measured = Reading.function
+
+    def function(self, *given, **named):
+        found = measured(self, *given, **named)
+        sentences = [finding.sentence for finding in FINDINGS]
+        return {**found, "findings": [f.to_json() for f in FINDINGS], "warnings": ["Some are dark.", *sentences]}
+
+    monkeypatch.setattr(Reading, "function", function)
+    module.resultsChanged()
+    return module
+
+
+def test_a_finding_is_shown_in_its_slice_and_phase(host, doubtful):
+    from CardiacSegSlicer import views
+
+    ui, cine, reading = doubtful.ui, doubtful.parameters.cine, doubtful.reading
+    listed = ui.findingsList
+    assert [listed.item(i).text() for i in range(listed.count)] == [finding.sentence for finding in FINDINGS[:4]]
+    assert ui.warningsLabel.text.splitlines() == ["⚠ Some are dark.", "⚠ The mass is odd."]  # each is said once
+    assert listed.item(1).toolTip() == "Show slice 2, frame 3" and not ui.showFindingButton.enabled
+    expected = ((4, reading.frame("ES")), (2, 3), (5, 3), (5, 6))
+    for row, place in enumerate(expected):
+        listed.setCurrentRow(row)
+        click(ui.showFindingButton)
+        host.process()
+        assert (slice_shown(cine), views.frameShown(cine)) == place
+    assert doubtful.correctPanel.phase == "ES" and ui.showEsButton.checked
+
+
+def test_findings_are_worked_through_by_keyboard_and_mouse(host, doubtful):
+    from PySide6.QtTest import QTest
+
+    from CardiacSegSlicer import views
+
+    ui, cine = doubtful.ui, doubtful.parameters.cine
+    ui.resultsSection.collapsed = False
+    listed = ui.findingsList
+    listed.setCurrentRow(0)
+    QTest.keyClick(listed, Qt.Key.Key_Down)
+    views.play(cine, True)
+    ui.playButton.checked = True
+    QTest.keyClick(listed, Qt.Key.Key_Return)
+    assert (slice_shown(cine), views.frameShown(cine)) == (2, 3) and not views.isPlaying(cine)
+    paint(host, doubtful, "ED", Label.LV, CORNER)
+    settle(host, doubtful)
+    assert listed.currentRow == 1  # an edit does not take away where one is
+    listed.scrollToItem(listed.item(2))
+    item, ground = listed.visualItemRect(listed.item(2)).center(), listed.viewport()._object
+    QTest.mouseClick(ground, Qt.MouseButton.LeftButton, pos=item)
+    QTest.mouseDClick(ground, Qt.MouseButton.LeftButton, pos=item)
+    assert slice_shown(cine) == 5
+
+
+def test_without_findings_there_is_no_list(module, phantom, monkeypatch):
+    from CardiacSegSlicer.reading import Reading
+
+    add_cine(module, phantom)
+    measured = Reading.function
+    monkeypatch.setattr(Reading, "function", lambda self, *a, **k: {**measured(self, *a, **k), "findings": []})
+    put_masks(module, phantom)
+    for widget in (module.ui.findingsLabel, module.ui.findingsList, module.ui.showFindingButton):
+        assert not widget.isVisibleTo(module.ui.resultsSection)
+    assert module.ui.warningsLabel.text
+
+
 @pytest.fixture(scope="module")
 def breathed():
     return make_phantom(
@@ -518,8 +611,10 @@ def test_copied_figures_are_those_seen_with_the_warnings_and_what_the_software_i
     click(read.ui.copyButton)
     text = qt.QApplication.clipboard().text()
     assert f"LV End-diastolic volume: {figures(read)['LV EDV']}" in text and DISCLAIMER in text
+    listed = read.ui.findingsList
+    seen = "\n".join([read.ui.warningsLabel.text, *(listed.item(i).text() for i in range(listed.count))])
     for warning in read.reading.function()["warnings"]:
-        assert warning in text and warning in read.ui.warningsLabel.text
+        assert warning in text and warning in seen
 
 
 def test_indexed_figures_need_height_and_weight(read):

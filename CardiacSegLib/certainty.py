@@ -99,7 +99,6 @@ def doubts(of: Mapping[Label, Certainty], phase: str | None) -> list[Finding]:
             f"(expected Dice {one.expected_dice:.2f}): look at it first.",
             one.doubtful_slice + 1,
             phase,
-            label,
         )
         for label, one in of.items()
         if one.expected_dice < DOUBTFUL

@@ -11,7 +11,14 @@ import pytest
 from CardiacSegLib.function import quality
 from CardiacSegLib.function.cycle import measure_cycle
 from CardiacSegLib.function.quality import findings, findings_as_stored, frame_findings, plausibility_warnings
-from CardiacSegLib.function.stack import align_slices, base_is_first, slice_shifts_mm, wall_gaps
+from CardiacSegLib.function.stack import (
+    align_labels,
+    align_slices,
+    base_is_first,
+    slice_shifts_mm,
+    wall_gaps,
+    whole_pixel_steps,
+)
 from CardiacSegLib.function.volumes import single_frame_function, ventricular_function
 from CardiacSegLib.orientation import StoredGrid
 from CardiacSegLib.phantom import PhantomConfig, make_phantom
@@ -202,8 +209,10 @@ def test_a_shift_is_taken_back_by_whole_pixels_and_the_edge_is_filled():
     study, moved = align_slices(CineStudy(image, geometry), labels, np.array([[2.4, -1.0]]))
     assert study.image[0, 0].tolist() == [[4, 4, 5, 6], [8, 8, 9, 10], [8, 8, 9, 10]]
     assert moved[0].data[0].tolist() == [[0, 3, 3, 3], [0, 3, 3, 3], [0, 0, 0, 0]]
+    assert whole_pixel_steps(np.array([[2.4, -1.0]]), geometry).tolist() == [[1, -1]]  # y in pixels of 2 mm
+    assert (align_labels(labels, np.array([[2.4, -1.0]]))[0].data == moved[0].data).all()
     untouched, _ = align_slices(CineStudy(image, geometry), labels, np.full((1, 2), np.nan))
-    assert np.array_equal(untouched.image, image)
+    assert np.array_equal(untouched.image, image) and not whole_pixel_steps(np.full((1, 2), np.nan), geometry).any()
 
 
 def test_a_slice_far_off_the_axis_is_named_alone(breathing):

@@ -143,7 +143,7 @@ def test_page_holds_everything_that_function_json_knows(tmp_path: Path, bullseye
         "Slice 2 lacks the LV at ES.",
         "2 finding",
         "Mean thickness at ED 9.9 mm",
-        "Thickness at ES",
+        "Wall thickness at ES",
         "Volume (mL)",
         "DCM 80 %, NOR 20 %.",
         "The LV is large.",

@@ -19,10 +19,11 @@ pytest.importorskip("PySide6", reason="PySide6 (Qt) is not installed")
 from PySide6.QtCore import Qt  # noqa: E402
 
 from CardiacSegLib import DISCLAIMER  # noqa: E402
+from CardiacSegLib.function.quality import Finding  # noqa: E402
 from CardiacSegLib.function.stack import slice_shifts_mm  # noqa: E402
 from CardiacSegLib.phantom import PhantomConfig, make_phantom  # noqa: E402
 from CardiacSegLib.study import CineStudy, Geometry, Label  # noqa: E402
-from conftest import add_cine  # noqa: E402
+from conftest import add_cine, add_transform, rotation  # noqa: E402
 from SlicerHost.user import click, column, figures, load, paint, put_masks, settle, wait  # noqa: E402
 
 CORNER = (slice(0, 1), slice(0, 4), slice(0, 4))
@@ -242,6 +243,52 @@ def test_the_bulls_eye_is_shown_follows_an_edit_and_is_read_out_segment_by_segme
     wait(host, lambda: ui.wallLabel.toolTip == said, "The bull's-eye", 1.0)
 
 
+def test_a_bulls_eye_that_is_not_known_leaves_nothing_said_of_the_former(host, read):
+    ui = read.ui
+    click(ui.showEsButton)
+    everywhere = np.ones(read.reading.labels("ES").data.shape, bool)
+    host.paint(read.correctPanel.editor, "MYO", everywhere, erase=True)
+    settle(host, read)
+    assert " mm" in ui.wallLabel.toolTip
+    ui.wallComboBox.setCurrentIndex(1)
+    assert ui.wallLabel.text.startswith("Not known") and ui.wallLabel.pixmap.isNull()
+    assert ui.wallLabel.toolTip == ui.wallLabel.accessibleDescription == ui.wallLabel.text
+
+
+def test_the_bulls_eye_is_read_where_no_file_can_be_written(host, read, monkeypatch):
+    import tempfile
+
+    def full(*_args, **_named):
+        raise OSError(28, "No space left on device")
+
+    ui = read.ui
+    for name in ("mkstemp", "write_text"):
+        with monkeypatch.context() as disk:
+            disk.setattr(*((tempfile, name) if name == "mkstemp" else ("pathlib.Path.write_text",)), full)
+            read.resultsChanged()
+        host.check()
+        assert ui.wallLabel.text == ui.wallLabel.toolTip and ui.wallLabel.text.startswith("1 basal anterior: ")
+    read.resultsChanged()
+    assert not ui.wallLabel.pixmap.isNull()
+
+
+def test_the_bulls_eye_has_the_pixels_of_a_fine_screen(read, monkeypatch):
+    import qt
+
+    from CardiacSegSlicer.panels import wall
+
+    drawn, draw = [], wall.pixmapOfSvg
+    monkeypatch.setattr(wall, "pixmapOfSvg", lambda *given: drawn.append(draw(*given)) or drawn[-1])
+    for ratio in (wall.pixelRatio(read.ui.wallLabel), 2.0):
+        monkeypatch.setattr(wall, "pixelRatio", lambda widget, ratio=ratio: ratio)
+        read.resultsPanel.wall.draw()
+    assert [picture.devicePixelRatio() for picture in drawn] == [1.0, 2.0]
+    coarse, fine = (picture.toImage() for picture in drawn)
+    assert fine.width() == 2 * coarse.width() == 2 * wall.WIDTH
+    fine.setDevicePixelRatio(1.0)
+    assert fine != coarse.scaledToWidth(fine.width(), qt.Qt.SmoothTransformation)  # drawn, not enlarged
+
+
 def test_masks_are_shown_only_over_the_frame_that_they_belong_to(host, read):
     from CardiacSegSlicer import views
 
@@ -386,14 +433,188 @@ def test_slices_breathed_apart_are_moved_in_a_copy_and_the_original_stays(host, 
     assert np.nanmax(np.abs(aligned)) < 0.5 * np.nanmax(np.abs(original))
 
 
+def slice_shown(volume) -> int:
+    """Number of the slice of a volume that the short-axis view shows, and shows in its own plane."""
+    from CardiacSegSlicer import views
+
+    logic = slicer.app.applicationLogic().GetSliceLogicByLayoutName("Red")
+    axes = slicer.util.arrayFromVTKMatrix(logic.GetSliceNode().GetSliceToRAS())
+    to_voxels = np.linalg.inv(views._ijkToWorld(volume))
+    assert abs((to_voxels @ np.append(axes[:3, 0], 0))[2]) < 1e-6
+    return round((to_voxels @ axes[:, 3])[2]) + 1
+
+
+FINDINGS = (
+    Finding("doubt", "The network is not sure of the RV at ES, in slice 4.", 4, "ES"),
+    Finding("flicker", "In frame 3, slice 2, the right ventricle was torn.", 2, "frame 3"),
+    Finding("breathing", "Slice 5 lies off the axis.", 5),
+    Finding("flicker", "In frame 6 the right ventricle was torn.", None, "frame 6"),
+    Finding("mass", "The mass is odd."),
+)
+
+
+@pytest.fixture
+def doubtful(host, module, phantom, monkeypatch):
+    """The module with a cycle in which there is something to look at."""
+    from CardiacSegSlicer.reading import Reading
+
+    add_cine(module, phantom)
+    put_masks(module, phantom, cycle=True)
+    measured = Reading.function
+
+    def function(self, *given, **named):
+        found = measured(self, *given, **named)
+        sentences = [finding.sentence for finding in FINDINGS]
+        return {**found, "findings": [f.to_json() for f in FINDINGS], "warnings": ["Some are dark.", *sentences]}
+
+    monkeypatch.setattr(Reading, "function", function)
+    module.resultsChanged()
+    return module
+
+
+def test_a_finding_is_shown_in_its_slice_and_phase(host, doubtful):
+    from CardiacSegSlicer import views
+
+    ui, cine, reading = doubtful.ui, doubtful.parameters.cine, doubtful.reading
+    listed = ui.findingsList
+    assert [listed.item(i).text() for i in range(listed.count)] == [finding.sentence for finding in FINDINGS[:4]]
+    assert ui.warningsLabel.text.splitlines() == ["⚠ Some are dark.", "⚠ The mass is odd."]  # each is said once
+    assert listed.item(1).toolTip() == "Show slice 2, frame 3" and not ui.showFindingButton.enabled
+    expected = ((4, reading.frame("ES")), (2, 3), (5, 3), (5, 6))
+    for row, place in enumerate(expected):
+        listed.setCurrentRow(row)
+        click(ui.showFindingButton)
+        host.process()
+        assert (slice_shown(cine), views.frameShown(cine)) == place
+    assert doubtful.correctPanel.phase == "ES" and ui.showEsButton.checked
+
+
+def test_findings_are_worked_through_by_keyboard_and_mouse(host, doubtful):
+    from PySide6.QtTest import QTest
+
+    from CardiacSegSlicer import views
+
+    ui, cine = doubtful.ui, doubtful.parameters.cine
+    ui.resultsSection.collapsed = False
+    listed = ui.findingsList
+    listed.setCurrentRow(0)
+    QTest.keyClick(listed, Qt.Key.Key_Down)
+    views.play(cine, True)
+    ui.playButton.checked = True
+    QTest.keyClick(listed, Qt.Key.Key_Return)
+    assert (slice_shown(cine), views.frameShown(cine)) == (2, 3) and not views.isPlaying(cine)
+    paint(host, doubtful, "ED", Label.LV, CORNER)
+    settle(host, doubtful)
+    assert listed.currentRow == 1  # an edit does not take away where one is
+    listed.scrollToItem(listed.item(2))
+    item, ground = listed.visualItemRect(listed.item(2)).center(), listed.viewport()._object
+    QTest.mouseClick(ground, Qt.MouseButton.LeftButton, pos=item)
+    QTest.mouseDClick(ground, Qt.MouseButton.LeftButton, pos=item)
+    assert slice_shown(cine) == 5
+
+
+def test_without_findings_there_is_no_list(module, phantom, monkeypatch):
+    from CardiacSegSlicer.reading import Reading
+
+    add_cine(module, phantom)
+    measured = Reading.function
+    monkeypatch.setattr(Reading, "function", lambda self, *a, **k: {**measured(self, *a, **k), "findings": []})
+    put_masks(module, phantom)
+    for widget in (module.ui.findingsLabel, module.ui.findingsList, module.ui.showFindingButton):
+        assert not widget.isVisibleTo(module.ui.resultsSection)
+    assert module.ui.warningsLabel.text
+
+
+@pytest.fixture(scope="module")
+def breathed():
+    return make_phantom(
+        PhantomConfig(frames=4, slices=6, size=(120, 104), spacing=(15.0, 2.5, 2.5), breathing_mm=8.0, ed_index=0)
+    )
+
+
+@pytest.mark.parametrize("cycle", [False, True])
+def test_a_copy_on_one_axis_knows_what_the_original_knows(host, module, breathed, cycle):
+    from CardiacSegLib.certainty import Certainty, doubts
+    from CardiacSegLib.function.stack import align_labels
+    from CardiacSegSlicer.parameters import provenanceOf, setProvenance
+
+    cine = add_cine(module, breathed)
+    doubt = doubts({Label.LV: Certainty(0.5, 2), Label.RV: Certainty(0.5, 2)}, "ED")
+    put_masks(module, breathed, "The GPU was full.", cycle=cycle, found=doubt)
+    reading = module.reading
+    reading.node.diagnosis, reading.node.heightCm, reading.node.weightKg = True, 180.0, 75.0
+    paint(host, module, "ED", Label.RV, (slice(2, 4), slice(10, 14), slice(10, 14)))
+    cine.SetAndObserveTransformNodeID(add_transform(slicer.mrmlScene, rotation(0.3, 0.2, 0.1)).GetID())
+    settle(host, module)
+    known = {**provenanceOf(reading.node), "version": "0.1", "expectedDice": {"ED": {"lv": 0.5, "rv": 0.5, "myo": 0.9}}}
+    setProvenance(reading.node, known)
+    masks = reading.masks()
+    copy = module.logic.reading(module.logic.alignSlices(cine))
+    assert copy.node.cine.GetTransformNodeID() == cine.GetTransformNodeID()
+    assert copy.segmentation("ED").GetTransformNodeID() == cine.GetTransformNodeID()
+    assert copy.corrected() == reading.corrected() == {"ED": {Label.RV}, "ES": set()}
+    assert copy.isCycle == cycle and copy.masks().correctedFrames() == masks.correctedFrames()
+    shifts = slice_shifts_mm([masks.labels[breathed.ed], masks.labels[breathed.es]])
+    now, before = align_labels(masks.labels, shifts), align_labels(dict(enumerate(breathed.labels)), shifts)
+    for index in masks.labels:
+        assert (copy.masks().labels[index].data == now[index].data).all()
+        assert (copy.masks().automatic[index] == before[index].data).all()
+    for key in ("model", "version", "device", "expectedDice", "findings", "phases", "frames"):
+        assert provenanceOf(copy.node)[key] == known[key], key
+    function = copy.function()
+    assert function["expected_dice"] == known["expectedDice"] and "diagnosis" in function
+    said = {"The GPU was full.", doubt[0].sentence, f"Before the correction: {doubt[1].sentence}"}
+    assert said <= set(function["warnings"]) and copy.node.heightCm == 180.0
+
+
+def test_a_copy_does_not_know_what_was_automatic_where_the_original_does_not(host, module, breathed):
+    cine = add_cine(module, breathed)
+    put_masks(module, breathed)
+    slicer.mrmlScene.RemoveNode(module.reading.node.edAutomatic)
+    settle(host, module)
+    copy = module.logic.reading(module.logic.alignSlices(cine))
+    assert copy.masks().correctedFrames() == module.reading.masks().correctedFrames() == [breathed.ed + 1]
+    assert copy.corrected() == {"ES": set()}
+
+
+@pytest.mark.parametrize("cycle", [False, True])
+def test_of_a_copy_that_cannot_be_made_nothing_stays(host, module, breathed, cycle, monkeypatch):
+    from CardiacSegLib.errors import StudyError
+    from CardiacSegSlicer import output
+
+    cine = add_cine(module, breathed)
+    put_masks(module, breathed, cycle=cycle)
+    settle(host, module)
+
+    def nodes() -> list[str]:
+        scene = slicer.mrmlScene
+        return [scene.GetNthNode(i).GetID() for i in range(scene.GetNumberOfNodes())]
+
+    before, figures_before = nodes(), module.reading.function()
+    for error in (StudyError("No."), MemoryError()):
+        with monkeypatch.context() as broken:
+
+            def fail(*_given, error=error):
+                raise error
+
+            broken.setattr(output, "keepAutomaticSequence" if cycle else "keepAutomatic", fail)
+            with pytest.raises(type(error)):
+                module.logic.alignSlices(cine)
+        assert nodes() == before
+    settle(host, module)
+    assert module.parameters.cine is cine and module.reading.function() == figures_before
+
+
 def test_copied_figures_are_those_seen_with_the_warnings_and_what_the_software_is_not(read):
     import qt
 
     click(read.ui.copyButton)
     text = qt.QApplication.clipboard().text()
     assert f"LV End-diastolic volume: {figures(read)['LV EDV']}" in text and DISCLAIMER in text
+    listed = read.ui.findingsList
+    seen = "\n".join([read.ui.warningsLabel.text, *(listed.item(i).text() for i in range(listed.count))])
     for warning in read.reading.function()["warnings"]:
-        assert warning in text and warning in read.ui.warningsLabel.text
+        assert warning in text and warning in seen
 
 
 def test_indexed_figures_need_height_and_weight(read):

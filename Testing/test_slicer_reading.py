@@ -17,11 +17,15 @@ slicer = pytest.importorskip("slicer", reason="slicer-core (3D Slicer's MRML) is
 pytest.importorskip("PySide6", reason="PySide6 (Qt) is not installed")
 import vtk  # noqa: E402
 
+from CardiacSegLib.certainty import Certainty, doubts  # noqa: E402
 from CardiacSegLib.errors import CardiacSegError  # noqa: E402
+from CardiacSegLib.function.quality import Finding  # noqa: E402
 from CardiacSegLib.study import Label  # noqa: E402
 from conftest import MODULE_FILE, add_cine  # noqa: E402
 from SlicerHost.user import click, finished_job, paint, put_masks, settle  # noqa: E402
 
+#: What a network gives that is sure of the wall alone.
+UNSURE = {Label.LV: Certainty(0.7, 2), Label.RV: Certainty(0.6, 1), Label.MYO: Certainty(0.9, 0)}
 CORNER = (slice(0, 1), slice(0, 4), slice(0, 4))
 
 
@@ -177,6 +181,60 @@ def test_notes_of_a_run_are_there_after_every_run(host, module, phantom):
     for _ in range(3):
         put_masks(module, phantom, "The GPU was full.")
         assert "The GPU was full." in warnings_of(module)
+
+
+def doubts_of(function: dict) -> list[tuple]:
+    found = [(f["slice"], f["phase"], f["sentence"]) for f in function["findings"] if f["kind"] == "doubt"]
+    assert all(sentence in function["warnings"] for *_, sentence in found)
+    return found
+
+
+def test_doubts_of_the_network_are_findings_and_become_those_of_before_where_it_was_corrected(host, module, phantom):
+    add_cine(module, phantom)
+    run = [*doubts(UNSURE, "ED"), *doubts(UNSURE, "ES")]
+    put_masks(module, phantom, found=run)
+    reading = module.reading
+    given = [(f.slice_number, f.phase, f.sentence) for f in run]
+    assert len(given) == 4 and doubts_of(reading.function()) == given
+    paint(host, module, "ED", Label.RV, CORNER)
+    settle(host, module)
+    (rv,) = (f.sentence for f in run if f.phase == "ED" and "right" in f.sentence)
+    now = reading.function()
+    assert doubts_of(now) == [one for one in given if one[2] != rv]
+    assert rv not in now["warnings"] and f"Before the correction: {rv}" in now["warnings"]
+    assert f"Before the correction: {rv}" in warnings_of(module)
+    reading.restore(reading.frame("ED"))
+    assert doubts_of(reading.function()) == given
+
+
+def test_what_is_measured_anew_is_no_note_of_the_run(host, module, phantom):
+    """Though it was said in other words, or of other slices, than it is found now."""
+    from CardiacSegSlicer import views
+
+    add_cine(module, phantom)
+    gap = Finding("wall_gap", "In slice 4 at ED the wall is missing around 44 % of the left ventricle.", 4, "ED")
+    mended = Finding("flicker", "In frame 2, slice 3, the left ventricle was replaced.", 3, "frame 2")
+    put_masks(module, phantom, "The GPU was full.", cycle=True, found=[gap, mended])
+    function = module.reading.function()
+    assert gap.sentence not in function["warnings"] and gap.to_json() not in function["findings"]
+    assert mended.to_json() in function["findings"] and "The GPU was full." in function["warnings"]
+    assert len(set(function["warnings"])) == len(function["warnings"])
+    views.showFrame(module.reading.node.cine, 2)
+    host.process(50)
+    mask = phantom.labels[1].mask(Label.LV)
+    mask[CORNER] = True
+    host.paint(module.correctPanel.editor, "LV", mask)
+    assert f"Before the correction: {mended.sentence}" in module.reading.function()["warnings"]
+
+
+def test_a_doubt_about_a_frame_that_is_ed_no_more_names_the_frame(module, phantom):
+    add_cine(module, phantom)
+    put_masks(module, phantom, cycle=True, found=doubts(UNSURE, "ED"))
+    before, reading = module.reading.frame("ED"), module.reading
+    reading.setFrame("ED", before + 1)
+    found = doubts_of(reading.function())
+    assert [phase for _, phase, _ in found] == [f"frame {before}"] * 2
+    assert all(f"in frame {before}, least" in sentence for *_, sentence in found)
 
 
 def test_frames_that_are_not_there_leave_the_reading_as_it_was(host, module, phantom):

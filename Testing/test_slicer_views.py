@@ -88,6 +88,29 @@ def orientation(slice_node) -> np.ndarray:
     return slicer.util.arrayFromVTKMatrix(slice_node.GetSliceToRAS())[:3, :3]
 
 
+@pytest.mark.parametrize("left_handed", [False, True])
+def test_slice_is_shown_by_its_number_in_the_order_stored(scene, slice_logics, left_handed: bool) -> None:
+    volume = add_volume(scene, SHORT_AXIS * (1, 1, -1 if left_handed else 1))
+    volume.SetAndObserveTransformNodeID(conftest.add_transform(scene, conftest.rotation(0.4, 0.3, 0.2)).GetID())
+    views.showVolume(volume)
+    logic = slice_logics["Red"]
+    node, turned = logic.GetSliceNode(), orientation(logic.GetSliceNode())
+    node.SetFieldOfView(60.0, 45.0, 1.0)
+    for number, shown in ((1, 1), (4, 4), (6, 6), (99, 6), (0, 1)):
+        views.showSlice(volume, number)
+        assert logic.GetSliceIndexFromOffset(logic.GetSliceOffset(), volume) == shown
+    np.testing.assert_allclose(orientation(node), turned, atol=1e-6)
+    assert node.GetFieldOfView()[0] == 60.0  # the zoom is the user's
+    node.SetOrientation("Sagittal")
+    views.showSlice(volume, 3)
+    np.testing.assert_allclose(orientation(node), turned, atol=1e-6)
+    assert logic.GetSliceIndexFromOffset(logic.GetSliceOffset(), volume) == 3
+    other = add_volume(scene, shape=(3, 20, 20))
+    views.showSlice(other, 2)
+    assert logic.GetSliceCompositeNode().GetBackgroundVolumeID() == other.GetID()
+    assert logic.GetSliceIndexFromOffset(logic.GetSliceOffset(), other) == 2
+
+
 def test_layout_has_the_short_axis_a_3d_and_a_plot_view(scene) -> None:
     views.showCineLayout()
     assert layout_node().GetViewArrangement() == views.CINE_LAYOUT
@@ -106,6 +129,7 @@ def test_without_a_main_window_nothing_is_shown_and_nothing_fails(scene, monkeyp
     views.registerLayout()
     views.showCineLayout()
     views.showVolume(volume)
+    views.showSlice(volume, 2)
     views.centre3DView()
     views.showChart(chart)
     assert scene.GetNumberOfNodesByClass("vtkMRMLPlotViewNode") == 0

@@ -12,15 +12,16 @@ import numpy as np
 from slicer.i18n import tr as _
 
 from CardiacSegLib.errors import StudyError
-from CardiacSegLib.function.stack import align_slices, slice_shifts_mm
+from CardiacSegLib.function.stack import align_labels, align_slices, slice_shifts_mm, whole_pixel_steps
 from CardiacSegLib.report.comparison import compare_folders
-from CardiacSegLib.study import LabelMap
+from CardiacSegLib.study import CineStudy, LabelMap
 from CardiacSegLib.workflow import Reading as Written
 from CardiacSegLib.workflow import SegmentOptions, measure_labels, write_reading
 from CardiacSegLib.writers import write_cine
 from CardiacSegSlicer import input as nodesIn
+from CardiacSegSlicer import output as nodesOut
 from CardiacSegSlicer.masks import Masks
-from CardiacSegSlicer.parameters import provenanceOf
+from CardiacSegSlicer.parameters import provenanceOf, setProvenance
 from CardiacSegSlicer.reading import Reading
 
 
@@ -60,6 +61,8 @@ def alignSlices(reading: Reading) -> tuple[Any, Mapping[int, tuple[float, float]
     """A copy of a cine and its masks with the slices moved onto the heart's axis; nothing of the original is changed.
 
     Slices were breathed apart; each is moved as a whole, by whole pixels (``cardiacseg segment --correct-breathing``).
+    The copy lies where the original lies, and knows what that one does: what was automatic and what was corrected by
+    hand, how the masks came about, facts of the patient. If it cannot be made, nothing of it stays in the scene.
 
     Returns:
         the new cine's volume node, and the shift taken back by slice index (from 0), as (y, x) in mm.
@@ -74,18 +77,41 @@ def alignSlices(reading: Reading) -> tuple[Any, Mapping[int, tuple[float, float]
     if study.ed is None or study.es is None or not masks.labels:
         raise StudyError(_("This cine has no masks yet. Segment it first."))
     phases = [masks.labels[i] for i in (study.ed, study.es) if i in masks.labels]
-    shifts = np.nan_to_num(slice_shifts_mm(phases))
-    moved, labels = align_slices(study, masks.labels, shifts)
-    steps = np.rint(shifts / study.spacing[1:]).astype(int)
+    shifts = slice_shifts_mm(phases)
+    steps = whole_pixel_steps(shifts, study.geometry)
     if not steps.any():
         raise StudyError(_("No slice lies a pixel or more off the heart's axis: there is nothing to move."))
+    moved, labels = align_slices(study, masks.labels, shifts)
+    before = {i: LabelMap(data, masks.labels[i].geometry) for i, data in masks.automatic.items()}
     moved = replace(moved, name=_("{name} aligned").format(name=reading.name))
-    made = Reading.of(nodesIn.addCine(moved, reading.node.cine.GetScene()))
-    made.node.wholeCycle = reading.isCycle
-    made.node.heightCm, made.node.weightKg = reading.node.heightCm, reading.node.weightKg
-    model, device = (str(provenanceOf(reading.node).get(key) or "") for key in ("model", "device"))
-    note = _("The slices were moved onto the heart's axis after segmenting.")
-    function = measure_labels(moved, labels, model=model, notes=[note])
-    made.store(moved, labels, function, device)
+    with nodesOut.allOrNothing(reading.node.cine.GetScene()):
+        cine = _copy(reading, moved, labels, align_labels(before, shifts))
     taken = {z: (float(y), float(x)) for z, (y, x) in enumerate(steps * np.array(study.spacing[1:])) if y or x}
-    return made.node.cine, taken
+    return cine, taken
+
+
+def _copy(reading: Reading, study: CineStudy, labels: Mapping[int, LabelMap], automatic: Mapping[int, LabelMap]) -> Any:
+    """A cine of its own in the place of a reading's, with all that is known of that one; returns its volume node.
+
+    Args:
+        labels: masks as they are now, by frame index (from 0).
+        automatic: what the network gave, of the frames where that is known.
+    """
+    original, provenance = reading.node, provenanceOf(reading.node)
+    cine = nodesIn.addCine(study, original.cine.GetScene())
+    cine.SetAndObserveTransformNodeID(original.cine.GetTransformNodeID())
+    made = Reading.of(cine)
+    for name in ("heightCm", "weightKg", "diagnosis", "automaticPhases"):
+        setattr(made.node, name, getattr(original, name))
+    made.node.wholeCycle = reading.isCycle
+    run = {"model": provenance.get("model"), "version": provenance.get("version"), "warnings": []}
+    made.store(study, {**labels, **automatic}, run, provenance.get("device") or "")
+    for index, now in labels.items():
+        if index in automatic and (now.data != automatic[index].data).any():
+            made.replaceMasks(index + 1, now)
+    unknown = {index + 1 for index in labels if index not in automatic}
+    if unknown:
+        made.forgetAutomatic(unknown)
+    note = _("The slices were moved onto the heart's axis after segmenting.")
+    setProvenance(made.node, {**provenance, "notes": [*(provenance.get("notes") or ()), note]})
+    return cine

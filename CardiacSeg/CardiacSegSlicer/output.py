@@ -8,6 +8,7 @@ copy masks from frame to frame.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -27,6 +28,30 @@ NOT_LISTED = ("SubjectHierarchy.ExcludeFromTree", "1")
 
 FILL_OPACITY, OUTLINE_OPACITY, OUTLINE_PX = 0.15, 1.0, 2
 WALL_OPACITY_3D = 0.4  # the cavity shows through
+
+
+@contextlib.contextmanager
+def allOrNothing(scene):
+    """If what is made within fails half-way, no node of it stays in the scene."""
+    before = {node.GetID() for node in _nodesOf(scene)}
+    try:
+        yield
+    except BaseException:
+        # Tables of colours and nodes of which a scene has one may have come to be by the way; others use them.
+        made = [
+            node
+            for node in reversed(_nodesOf(scene))
+            if node.GetID() not in before and not node.GetSingletonTag() and not node.IsA("vtkMRMLColorNode")
+        ]
+        # Browsers first: one that is left would make its proxies anew.
+        for node in sorted(made, key=lambda node: not node.IsA("vtkMRMLSequenceBrowserNode")):
+            if scene.IsNodePresent(node):
+                scene.RemoveNode(node)
+        raise
+
+
+def _nodesOf(scene) -> list:
+    return [scene.GetNthNode(index) for index in range(scene.GetNumberOfNodes())]
 
 
 # ------------------------------------------------------------------------------------------------ one phase

@@ -81,8 +81,11 @@ class CardiacSegReadingNode:
 
 
 def provenanceOf(reading: CardiacSegReadingNode) -> dict[str, Any]:
-    """How the masks came about: ``model``, ``device``, ``version``, ``frames`` (1-based), ``notes`` (sentences),
-    ``expectedDice`` (as ``function.json``'s ``expected_dice``).
+    """How the masks came about: ``model``, ``device``, ``version``, ``frames`` (1-based), ``phases`` (the frames that
+    were ED and ES), ``notes`` (sentences), ``findings`` (those of the run, as ``function.json``'s, which cannot be
+    measured anew), ``expectedDice`` (as ``function.json``'s ``expected_dice``).
+
+    Scenes of earlier versions have neither ``phases`` nor ``findings``: the network's doubts are among their notes.
 
     Empty before anything was segmented.
     """

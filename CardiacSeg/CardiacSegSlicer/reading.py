@@ -6,13 +6,15 @@ scene; objects of this class can be made and thrown away at any time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import slicer
 from slicer.i18n import tr as _
 
 from CardiacSegLib.errors import CardiacSegError, StudyError
+from CardiacSegLib.function.quality import Finding, structures_named
 from CardiacSegLib.study import CineStudy, Label, LabelMap
 from CardiacSegSlicer import input as nodesIn
 from CardiacSegSlicer import output as nodesOut
@@ -23,6 +25,10 @@ from CardiacSegSlicer.parameters import CardiacSegReadingNode, provenanceOf, rea
 ED, ES = "ED", "ES"
 PHASES = (ED, ES)
 _MASKS = ("edSegmentation", "esSegmentation", "cycleSegmentation", "edAutomatic", "esAutomatic", "cycleAutomatic")
+
+#: Kinds of findings that only a run knows of: what the network doubted, and what flickered and was replaced, so that
+#: the masks show it no more.
+_KINDS_OF_THE_RUN = ("doubt", "flicker")
 
 
 def _remove(parts: Mapping[str, Any]) -> None:
@@ -38,6 +44,23 @@ def _remove(parts: Mapping[str, Any]) -> None:
             for series in [node.GetNthPlotSeriesNode(i) for i in range(node.GetNumberOfPlotSeriesNodes())]:
                 node.GetScene().RemoveNode(series)
         node.GetScene().RemoveNode(node)
+
+
+def _ofTheRun(function: Mapping[str, Any], measured: Collection[str]) -> dict[str, Any]:
+    """What a run says that its masks do not: findings, and notes that are the sentences of none.
+
+    Sentences of other findings are left out: they are measured anew, with the masks as they then are.
+
+    Args:
+        function: content of the run's ``function.json``.
+        measured: sentences that the masks give by themselves.
+    """
+    found = function.get("findings") or ()
+    told = {*measured, *(one["sentence"] for one in found)}
+    return {
+        "findings": [one for one in found if one["kind"] in _KINDS_OF_THE_RUN and one["sentence"] not in measured],
+        "notes": [sentence for sentence in function["warnings"] if sentence not in told],
+    }
 
 
 class Reading:
@@ -194,12 +217,26 @@ class Reading:
         copy, now = masks.automatic.get(frame - 1), masks.labels.get(frame - 1)
         if copy is None or now is None:
             raise StudyError(_("The automatic result of frame {frame} is not in this scene.").format(frame=frame))
-        labels = LabelMap(copy.copy(), now.geometry)
+        self.replaceMasks(frame, LabelMap(copy.copy(), now.geometry))
+
+    def replaceMasks(self, frame: int, labels: LabelMap) -> None:
+        """Put other masks into a frame (from 1) that has some, as a correction by hand would.
+
+        Raises:
+            StudyError: they lie on another grid.
+        """
         if self.isCycle:
             nodesOut.replaceFrame(self.node.cycleSegmentation, frame - 1, labels, self.node.cine)
             return
         phase = next(phase for phase in PHASES if self.maskFrame(phase) == frame)
         nodesOut.replaceLabels(self.segmentation(phase), labels, self.volume(phase))
+
+    def forgetAutomatic(self, frames: Collection[int]) -> None:
+        """Remove what was automatic of some frames (from 1), of a whole cycle of all: it is not known any more."""
+        names = ["cycleAutomatic"]
+        if not self.isCycle:
+            names = [f"{phase.lower()}Automatic" for phase in PHASES if self.maskFrame(phase) in frames]
+        self._take(names)
 
     def store(self, study: CineStudy, labels: Mapping[int, LabelMap], function: dict[str, Any], device: str) -> None:
         """Keep what the network gave: new masks in place of the former ones, ED and ES, provenance.
@@ -220,7 +257,7 @@ class Reading:
             raise CardiacSegError(" ".join(function["warnings"]) or _("ED and ES were not found."))
         frames = {ED: study.frame_numbers[study.ed], ES: study.frame_numbers[study.es]}
         made: dict[str, Any] = {}
-        try:
+        with nodesOut.allOrNothing(node.cine.GetScene()):
             if node.wholeCycle and not self.isPair:
                 name = f"{self.name} segmentation"
                 made["cycleSegmentation"] = nodesOut.addSegmentationSequence(labels, node.cine, name)
@@ -231,32 +268,29 @@ class Reading:
                     name = f"{self.name} {phase} segmentation"
                     made[f"{key}Segmentation"] = nodesOut.addSegmentation(found, volume, name, frames[phase])
                     made[f"{key}Automatic"] = nodesOut.keepAutomatic(found, volume, f"{self.name} {phase} automatic")
-        except CardiacSegError:
-            _remove(made)
-            raise
-        wasModifying = node.parameterNode.StartModify()
-        self.discard()
-        node.edFrame, node.esFrame = frames[ED], frames[ES]
-        for name, part in made.items():
-            setattr(node, name, part)
-        setProvenance(node, {})  # notes of the former run are none of this one
-        known = set(self.function()["warnings"])
-        setProvenance(
-            node,
-            {
+        with slicer.util.NodeModify(node.parameterNode):
+            self.discard()
+            node.edFrame, node.esFrame = frames[ED], frames[ES]
+            for name, part in made.items():
+                setattr(node, name, part)
+            setProvenance(node, {})  # notes of the former run are none of this one
+            provenance = {
                 "model": function["model"],
                 "version": function["version"],
                 "device": device,
                 "frames": sorted(study.frame_numbers[i] for i in labels),
-                "notes": [w for w in function["warnings"] if w not in known],
+                "phases": frames,
                 "expectedDice": function.get("expected_dice"),
-            },
-        )
-        node.parameterNode.EndModify(wasModifying)
+            }
+            setProvenance(node, {**provenance, **_ofTheRun(function, set(self.function()["warnings"]))})
 
     def discard(self) -> None:
         """Remove all masks and the curve of a whole cycle; nothing else of the scene is touched."""
-        parts = {name: getattr(self.node, name) for name in (*_MASKS, "curveTable", "curveChart")}
+        self._take((*_MASKS, "curveTable", "curveChart"))
+
+    def _take(self, names: Iterable[str]) -> None:
+        """Take nodes out of the reading and of the scene, by the names of the reading's parameters."""
+        parts = {name: getattr(self.node, name) for name in names}
         for name in parts:
             setattr(self.node, name, None)
         _remove(parts)
@@ -271,18 +305,50 @@ class Reading:
         provenance = provenanceOf(self.node)
         read = self.masks() if masks is None else masks
         now = {phase: read.labels.get(self.maskFrame(phase) - 1) for phase in PHASES}
+        found, notes = self._said(read)
         function = results.figuresOf(
             self.study(ofMasks=True, voxels=False),
             now[ED],
             now[ES],
             model=provenance.get("model"),
-            notes=provenance.get("notes", ()),
+            notes=notes,
+            found=found,
             cycle=read.labels if self.isCycle else None,
             diagnosis=self.node.diagnosis if diagnosis is None else diagnosis,
         )
         if provenance.get("expectedDice"):
             function["expected_dice"] = provenance["expectedDice"]
         return function
+
+    def _said(self, masks: Masks) -> tuple[list[Finding], list[str]]:
+        """Findings and notes of the run; a finding about a mask that was corrected since is a note of before."""
+        provenance = provenanceOf(self.node)
+        notes, current = list(provenance.get("notes") or ()), []
+        found = [
+            Finding(*map(given.get, ("kind", "sentence", "slice", "phase")))
+            for given in provenance.get("findings") or ()
+        ]
+        for one in found:
+            frame = self._frameMeant(one.phase, provenance)
+            corrected = masks.corrected(frame - 1) if frame - 1 in masks.labels else None
+            if corrected and corrected & structures_named(one.sentence):
+                notes.append(_("Before the correction: {note}").format(note=one.sentence))
+            else:
+                current.append(self._placed(one, frame))
+        return current, notes
+
+    def _frameMeant(self, phase: str | None, provenance: Mapping[str, Any]) -> int:
+        """Frame number that a finding of the run is about; 0 for none."""
+        if phase in PHASES:
+            return (provenance.get("phases") or {}).get(phase) or self.maskFrame(phase)
+        return int(phase.split()[-1]) if phase else 0
+
+    def _placed(self, finding: Finding, frame: int) -> Finding:
+        """The finding as it is to be said now: of a whole cycle another frame may have become ED or ES."""
+        if finding.phase not in PHASES or frame == self.maskFrame(finding.phase):
+            return finding
+        sentence = finding.sentence.replace(f" at {finding.phase}", f" in frame {frame}", 1)
+        return replace(finding, sentence=sentence, phase=f"frame {frame}")
 
     def bodySurfaceArea(self) -> float | None:
         """In m², where height and weight are known."""

@@ -13,6 +13,7 @@ from slicer.i18n import tr as _
 from CardiacSegLib import DISCLAIMER
 from CardiacSegLib.errors import StudyError
 from CardiacSegLib.function.body import PER_M2, body_surface_area, indexed
+from CardiacSegLib.function.quality import Finding
 from CardiacSegLib.report.reading import FIGURES
 from CardiacSegLib.study import CineStudy, Label, LabelMap
 from CardiacSegLib.workflow import measure_labels
@@ -54,6 +55,7 @@ def figuresOf(
     *,
     model: str | None,
     notes: Sequence[str] = (),
+    found: Sequence[Finding] = (),
     cycle: Mapping[int, LabelMap] | None = None,
     diagnosis: bool = False,
 ) -> dict[str, Any]:
@@ -64,6 +66,7 @@ def figuresOf(
         edLabels, esLabels: None for a phase that was not segmented.
         model: what made the masks.
         notes: sentences that join the warnings.
+        found: findings of the run, which join those of the masks.
         cycle: masks of every frame by index (from 0), where the whole cycle was segmented.
         diagnosis: also which groups of patients the heart is alike; research only.
 
@@ -77,7 +80,7 @@ def figuresOf(
         if index is None:
             raise StudyError(_("The frame of {phase} is not known. Choose it first.").format(phase=phase))
         labels[index] = given
-    return measure_labels(study, labels, model=model, notes=notes, diagnosis=diagnosis)
+    return measure_labels(study, labels, model=model, notes=notes, found=found, diagnosis=diagnosis)
 
 
 def bodySurfaceArea(heightCm: float, weightKg: float) -> float:

@@ -17,6 +17,9 @@ CINE_LAYOUT = 7301
 SHORT_AXIS_VIEW = "Red"
 PLOT_VIEW = "PlotView1"
 
+#: Cosine of the angle up to which a view counts as lying in the plane of a stack: 1°.
+_IN_PLANE = 0.9998
+
 CINE_LAYOUT_XML = f"""
 <layout type="horizontal" split="true">
   <item splitSize="600">
@@ -106,6 +109,25 @@ def showVolume(volumeNode) -> None:
     # Fitting centres the plane, which of an even number of slices lies between two
     sliceNode.JumpSliceByOffsetting(*(_ijkToWorld(volumeNode) @ (*middle, 1.0))[:3])
     sliceNode.EndModify(wasModifying)
+
+
+def showSlice(volumeNode, number: int) -> None:
+    """A slice of a volume in the short-axis view: from 1 in the order stored, kept within the stack.
+
+    Zoom and place in the plane stay, unless the view shows another volume or another plane.
+    """
+    logic = _shortAxisLogic()
+    if logic is None or volumeNode.GetImageData() is None:
+        return
+    if logic.GetSliceCompositeNode().GetBackgroundVolumeID() != volumeNode.GetID():
+        showVolume(volumeNode)
+    sliceNode, toWorld = logic.GetSliceNode(), _ijkToWorld(volumeNode)
+    through = slicer.util.arrayFromVTKMatrix(sliceNode.GetSliceToRAS())[:3, 2]
+    if abs(through @ toWorld[:3, 2]) < _IN_PLANE * np.linalg.norm(toWorld[:3, 2]):
+        showVolume(volumeNode)
+    width, height, depth = volumeNode.GetImageData().GetDimensions()
+    index = min(max(int(number), 1), depth) - 1
+    sliceNode.JumpSliceByOffsetting(*(toWorld @ (width // 2, height // 2, index, 1.0))[:3])
 
 
 def showSegmentation(segmentationNode, visible: bool = True) -> None:

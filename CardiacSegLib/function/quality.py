@@ -58,19 +58,21 @@ class Finding:
         sentence: for people.
         slice_number: from 1; ``None`` where it is about none, or several.
         phase: ``"ED"``, ``"ES"`` or ``"frame 7"``; ``None`` where it is about none, or several.
-        structure: the only one that it is about, where a program has to know.
     """
 
     kind: str
     sentence: str
     slice_number: int | None = None
     phase: str | None = None
-    structure: Label | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As ``function.json`` holds it."""
-        given = {"kind": self.kind, "sentence": self.sentence, "slice": self.slice_number, "phase": self.phase}
-        return given if self.structure is None else {**given, "structure": self.structure.name.lower()}
+        return {"kind": self.kind, "sentence": self.sentence, "slice": self.slice_number, "phase": self.phase}
+
+
+def structures_named(sentence: str) -> set[Label]:
+    """The structures that a finding's sentence names."""
+    return {label for label, name in NAMES.items() if name in sentence}
 
 
 def findings(

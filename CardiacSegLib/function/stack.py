@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from CardiacSegLib.study import CineStudy, Label, LabelMap
+from CardiacSegLib.study import CineStudy, Geometry, Label, LabelMap
 
 # A section smaller than this says nothing of place or shape.
 _SMALLEST_SECTION_MM2 = 150.0
@@ -118,6 +118,16 @@ def _off_axis(centres: np.ndarray) -> np.ndarray:
     return result
 
 
+def whole_pixel_steps(shifts_mm: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """Shifts of slices as whole pixels, ``(z, 2)`` integers as (y, x); a slice with NaN stays where it is.
+
+    Args:
+        shifts_mm: ``(z, 2)`` as (y, x), for example of :func:`slice_shifts_mm`.
+        geometry: of the stack.
+    """
+    return np.rint(np.nan_to_num(np.asarray(shifts_mm, float)) / geometry.spacing[1:]).astype(int)
+
+
 def align_slices(
     study: CineStudy, labels: Mapping[int, LabelMap], shifts_mm: np.ndarray
 ) -> tuple[CineStudy, dict[int, LabelMap]]:
@@ -131,18 +141,31 @@ def align_slices(
         labels: by frame index (from 0).
         shifts_mm: ``(z, 2)`` as (y, x); a slice with NaN stays where it is.
     """
-    _, dy, dx = study.spacing
-    steps = np.rint(np.nan_to_num(np.asarray(shifts_mm, float)) / (dy, dx)).astype(int)
     image = np.array(study.image)
-    moved = {index: frame.data.copy() for index, frame in labels.items()}
-    rows, columns = np.arange(image.shape[2]), np.arange(image.shape[3])
-    for z, (down, right) in enumerate(steps):
-        if not down and not right:
-            continue
-        y, x = rows + down, columns + right
-        inside = np.outer((y >= 0) & (y < len(rows)), (x >= 0) & (x < len(columns)))
-        source = np.ix_(np.clip(y, 0, len(rows) - 1), np.clip(x, 0, len(columns) - 1))
+    for z, source, _inside in _moved_planes(study.geometry, shifts_mm):
         image[:, z] = image[:, z][:, source[0], source[1]]
-        for data in moved.values():
+    return replace(study, image=image), align_labels(labels, shifts_mm)
+
+
+def align_labels(labels: Mapping[int, LabelMap], shifts_mm: np.ndarray) -> dict[int, LabelMap]:
+    """The labels of :func:`align_slices` alone."""
+    moved = {}
+    for index, frame in labels.items():
+        data = frame.data.copy()
+        for z, source, inside in _moved_planes(frame.geometry, shifts_mm):
             data[z] = np.where(inside, data[z][source], 0)
-    return replace(study, image=image), {i: LabelMap(data, study.geometry) for i, data in moved.items()}
+        moved[index] = LabelMap(data, frame.geometry)
+    return moved
+
+
+def _moved_planes(
+    geometry: Geometry, shifts_mm: np.ndarray
+) -> Iterator[tuple[int, tuple[np.ndarray, ...], np.ndarray]]:
+    """Of every slice that moves its index, where its pixels come from, and which of them come from within the field."""
+    _, height, width = geometry.shape
+    rows, columns = np.arange(height), np.arange(width)
+    for z, (down, right) in enumerate(whole_pixel_steps(shifts_mm, geometry)):
+        if down or right:
+            y, x = rows + down, columns + right
+            inside = np.outer((y >= 0) & (y < height), (x >= 0) & (x < width))
+            yield z, np.ix_(np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)), inside

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 from xml.sax.saxutils import escape
 
 from CardiacSegLib.errors import StudyError
@@ -24,6 +25,23 @@ _EDGE = "#444444"
 _SCALE = ((255, 250, 224), (240, 224, 150), (172, 200, 170), (116, 172, 198), (92, 146, 202))
 _UNKNOWN = "#FFFFFF"
 _SIDES = (("anterior", 0, -1), ("inferior", 0, 1), ("septal", -1, 0), ("lateral", 1, 0))
+
+
+class Bullseye(NamedTuple):
+    """A picture of the wall: its key in the part ``wall`` of ``function.json``, and how it is shown."""
+
+    key: str
+    title: str
+    unit: str
+    decimals: int
+
+
+#: Those of a reading, in the order in which they are shown.
+BULLSEYES = (
+    Bullseye("ed_mm", "Wall thickness at ED", "mm", 1),
+    Bullseye("es_mm", "Wall thickness at ES", "mm", 1),
+    Bullseye("thickening_percent", "Wall thickening", "%", 0),
+)
 
 
 def bullseye_svg(

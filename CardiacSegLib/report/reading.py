@@ -15,6 +15,7 @@ import numpy as np
 
 from CardiacSegLib import DISCLAIMER, __version__
 from CardiacSegLib.report import layout
+from CardiacSegLib.report.bullseye import BULLSEYES, bullseye_svg
 from CardiacSegLib.report.contour_svg import TileBlock, plain_layer, structure_legend_svg, tiles_svg
 from CardiacSegLib.report.definitions import definitions
 from CardiacSegLib.report.measures import (
@@ -260,17 +261,11 @@ def _numbers(values: Any) -> list[float]:
 def _wall(function: Mapping[str, Any], rows: list[FigureRow], small: bool) -> str:
     """Bull's-eyes of thickness and thickening, and their means."""
     wall = inside(function, "wall")
-    wanted = (
-        ("ed_mm", "Thickness at ED", "mm"),
-        ("es_mm", "Thickness at ES", "mm"),
-        ("thickening_percent", "Thickening", "%"),
-    )
-    drawn = []
-    for key, title, unit in wanted:
-        if _some(wall.get(key)):
-            from CardiacSegLib.report.bullseye import bullseye_svg
-
-            drawn.append(f"<div>{inline(bullseye_svg(wall[key], title, unit))}</div>")
+    drawn = [
+        f"<div>{inline(bullseye_svg(wall[one.key], one.title, one.unit, decimals=one.decimals))}</div>"
+        for one in BULLSEYES
+        if _some(wall.get(one.key))
+    ]
     known = {
         r.figure.title: r.value_text + (f" ({_BY_HAND})" if r.corrected else "")
         for r in rows

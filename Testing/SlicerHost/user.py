@@ -75,18 +75,18 @@ def paint(host, module, phase: str, label: Label, block: tuple[slice, slice, sli
     return int(mask.sum() - before.sum())
 
 
-def finished_job(phantom, *notes: str, cycle: bool = False, may_discard: bool = False):
-    """What a segmenting process gives, with the phantom's own masks."""
+def finished_job(phantom, *notes: str, cycle: bool = False, may_discard: bool = False, found=()):
+    """What a segmenting process gives, with the phantom's own masks; ``found`` are findings of the run."""
     study = phantom.study.with_phases(phantom.ed, phantom.es)
     labels = {i: phantom.labels[i] for i in (range(study.frames) if cycle else (phantom.ed, phantom.es))}
-    function = measure_labels(study, labels, model="truth", notes=notes)
+    function = measure_labels(study, labels, model="truth", notes=notes, found=found)
     return types.SimpleNamespace(
         state="done", study=study, labels=labels, function=function, device="cpu", error="", mayDiscard=may_discard
     )
 
 
-def put_masks(module, phantom, *notes: str, cycle: bool = False, may_discard: bool = False) -> None:
+def put_masks(module, phantom, *notes: str, cycle: bool = False, may_discard: bool = False, found=()) -> None:
     module.reading.node.wholeCycle = cycle
-    job = finished_job(phantom, *notes, cycle=cycle, may_discard=may_discard)
+    job = finished_job(phantom, *notes, cycle=cycle, may_discard=may_discard, found=found)
     module.logic.finishSegmenting(module.reading, job)
     module.segmented(module.reading)

@@ -13,6 +13,7 @@ from CardiacSegLib.errors import CardiacSegError
 from CardiacSegLib.writers import write_text
 from CardiacSegSlicer import charts, export, results, views
 from CardiacSegSlicer.afterwards import alignSlices, writeComparison
+from CardiacSegSlicer.panels.findings import FindingsList
 from CardiacSegSlicer.panels.wall import WallView
 from CardiacSegSlicer.parameters import provenanceOf
 from CardiacSegSlicer.reading import PHASES
@@ -28,6 +29,7 @@ class ResultsPanel:
     def __init__(self, module) -> None:
         self.module, self.ui = module, module.ui
         self.rows, self.function = [], {}
+        self.findings = FindingsList(module)
         self.wall = WallView(self.ui)
         self.timer = qt.QTimer()
         self.timer.setSingleShot(True)
@@ -72,6 +74,8 @@ class ResultsPanel:
                 self.rows, self.function, warnings = [], {}, [str(error)]
         views.showChart(None if reading is None else reading.node.curveChart)
         self._fillTable()
+        listed = self.findings.show(self.function)
+        warnings = [w for w in warnings if w not in listed]
         self.wall.show(self.function)
         self._showDiagnosis()
         masks = self.module.masks
@@ -201,7 +205,8 @@ class ResultsPanel:
             self.function,
             indexed=results.indexedFigures(self.function, self._bodySurfaceArea(reading)[0]),
             corrected=reading.corrected(masks),
-            provenance={k: v for k, v in provenanceOf(reading.node).items() if k != "expectedDice"},
+            # The rest is in the figures' own content.
+            provenance={k: v for k, v in provenanceOf(reading.node).items() if k in ("device", "frames")},
         )
 
     def onSaveMasks(self, _checked=False) -> None:

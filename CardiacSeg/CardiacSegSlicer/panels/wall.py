@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import qt
 from slicer.i18n import tr as _
 
 from CardiacSegLib.function.segments import SEGMENT_NAMES
-from CardiacSegLib.report.bullseye import bullseye_svg
+from CardiacSegLib.report.bullseye import BULLSEYES, bullseye_svg
 
 WIDTH = 340
 
@@ -20,20 +22,15 @@ class WallView:
     """Shows one of the three bull's-eyes that ``function.json``'s ``wall`` holds; nothing where there is none."""
 
     def __init__(self, ui) -> None:
-        self.ui, self.wall = ui, {}
-        self.kinds = (
-            ("ed_mm", _("Wall thickness at ED"), "mm", 1),
-            ("es_mm", _("Wall thickness at ES"), "mm", 1),
-            ("thickening_percent", _("Wall thickening"), "%", 0),
-        )
-        for _key, title, _unit, _decimals in self.kinds:
-            ui.wallComboBox.addItem(title)
+        self.ui, self.wall, self.titles = ui, {}, _titles()
+        for kind in BULLSEYES:
+            ui.wallComboBox.addItem(self.titles[kind.title])
         ui.wallComboBox.connect("currentIndexChanged(int)", self.draw)
 
     def show(self, function) -> None:
         """Take the wall of ``function.json``'s content."""
         self.wall = function.get("wall") or {}
-        known = any(_some(self.wall.get(key)) for key, *_rest in self.kinds)
+        known = any(_some(self.wall.get(kind.key)) for kind in BULLSEYES)
         for widget in (self.ui.wallComboBox, self.ui.wallLabel):
             widget.visible = known
         assumed = " ".join(self.wall.get("assumptions") or ())
@@ -43,34 +40,75 @@ class WallView:
             self.draw()
 
     def draw(self, _index=0) -> None:
-        key, title, unit, decimals = self.kinds[max(0, self.ui.wallComboBox.currentIndex)]
-        values = self.wall.get(key)
-        if not _some(values):
+        kind = BULLSEYES[max(0, self.ui.wallComboBox.currentIndex)]
+        values, picture = self.wall.get(kind.key), None
+        if _some(values):
+            said = "\n".join(
+                f"{number} {name}: " + (_("not known") if value is None else f"{value:.{kind.decimals}f} {kind.unit}")
+                for number, (name, value) in enumerate(zip(SEGMENT_NAMES, values), 1)
+            )
+            svg = bullseye_svg(values, self.titles[kind.title], kind.unit, decimals=kind.decimals)
+            picture = pixmapOfSvg(svg, WIDTH, pixelRatio(self.ui.wallLabel))
+        else:
+            said = _("Not known: one of the two phases has no wall.")
+        if picture is None:
             self.ui.wallLabel.clear()
-            self.ui.wallLabel.setText(_("Not known: one of the two phases has no wall."))
-            return
-        said = "\n".join(
-            f"{number} {name}: " + (_("not known") if value is None else f"{value:.{decimals}f} {unit}")
-            for number, (name, value) in enumerate(zip(SEGMENT_NAMES, values), 1)
-        )
-        picture = pixmapOfSvg(bullseye_svg(values, title, unit, decimals=decimals))
-        if picture.isNull():  # this Qt draws no SVG
             self.ui.wallLabel.setText(said)
         else:
-            self.ui.wallLabel.setPixmap(picture.scaledToWidth(WIDTH, qt.Qt.SmoothTransformation))
+            self.ui.wallLabel.setPixmap(picture)
+        # In both cases: what was said of another choice, or of masks of before, must not stay.
         self.ui.wallLabel.toolTip = said
         self.ui.wallLabel.accessibleDescription = said
 
 
-def pixmapOfSvg(svg: str):
-    """A picture of an SVG document; null where Qt's plugin for SVG is missing. By a file: it is loaded everywhere."""
-    handle, name = tempfile.mkstemp(suffix=".svg")
-    os.close(handle)
+def pixelRatio(widget) -> float:
+    """Pixels of the screen for each that a widget counts; 1 where Qt does not tell."""
+    given = getattr(widget, "devicePixelRatioF", None)
+    given = given() if callable(given) else given
+    return float(given) if given and given > 0 else 1.0
+
+
+def pixmapOfSvg(svg: str, width: int, ratio: float = 1.0):
+    """A picture of an SVG document, so many widget's pixels wide, as sharp as a screen of this pixel ratio shows it.
+
+    By a file: it is loaded everywhere. None where no file can be written, or Qt's plugin for SVG is missing.
+    """
+    name = None
     try:
-        Path(name).write_text(svg, encoding="utf-8")
-        return qt.QPixmap(name)
+        handle, name = tempfile.mkstemp(suffix=".svg")
+        os.close(handle)
+        Path(name).write_text(_atWidth(svg, round(width * ratio)), encoding="utf-8")
+        picture = qt.QPixmap(name)
+    except OSError:  # the disk is full, or there is no folder for temporary files
+        return None
     finally:
-        os.unlink(name)
+        if name is not None:
+            with contextlib.suppress(OSError):  # a scanner for viruses may hold it
+                os.unlink(name)
+    if picture.isNull():
+        return None
+    if ratio != 1.0 and hasattr(picture, "setDevicePixelRatio"):
+        picture.setDevicePixelRatio(ratio)
+        return picture
+    return picture if ratio == 1.0 else picture.scaledToWidth(width, qt.Qt.SmoothTransformation)
+
+
+def _atWidth(svg: str, width: int) -> str:
+    """The same drawing at another size: Qt draws it at the size that the document states; enlarged it is blurred."""
+    stated = re.search(r'width="(\d+)" height="(\d+)"', svg)
+    if stated is None:
+        return svg
+    height = round(width * int(stated[2]) / int(stated[1]))
+    return svg[: stated.start()] + f'width="{width}" height="{height}"' + svg[stated.end() :]
+
+
+def _titles() -> dict[str, str]:
+    """The library's names of the bull's-eyes in the user's language."""
+    return {
+        "Wall thickness at ED": _("Wall thickness at ED"),
+        "Wall thickness at ES": _("Wall thickness at ES"),
+        "Wall thickening": _("Wall thickening"),
+    }
 
 
 def _some(values) -> bool:

@@ -22,7 +22,7 @@ _HEADING_MM = 8.0
 _COLUMN_CHARACTERS = 72
 # Of many findings the print is smaller: more than so many lines, then so many characters and so high.
 _MANY_LINES, _TINY_CHARACTERS, _TINY_MM = 40, 80, 2.8
-_LEAST_CONTOURS_MM = 80.0
+_LEAST_CONTOURS_MM = 72.0
 
 
 @dataclass(frozen=True)

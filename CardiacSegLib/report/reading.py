@@ -301,7 +301,7 @@ def _contours(
     label = "Slices with the contours of the left ventricle, the right ventricle and the myocardium"
     svg = tiles_svg(blocks, study.spacing, WIDTH_MM, room, label)
     absent = "" if images else "<p>Contours alone: the images were not given (report DIR --images INPUT).</p>"
-    return f'<h2>Contours</h2>\n{structure_legend_svg()}{absent}\n<div class="fill" style="min-height:72mm">{svg}</div>'
+    return f'<h2>Contours</h2>\n{structure_legend_svg()}{absent}\n<div class="fill" style="min-height:64mm">{svg}</div>'
 
 
 def _notes(function: Mapping[str, Any], study: CineStudy, index: int) -> dict[int, str]:

@@ -44,19 +44,35 @@ def _largest_piece(mask: np.ndarray) -> np.ndarray:
 def without_holes(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """Label volume ``(z, y, x)`` whose sections have no holes: neither those of the RV, nor of the LV with its wall.
 
-    A hole in the RV becomes RV; of one in the LV each voxel becomes cavity or wall, whichever is likelier.
+    A hole in the RV becomes RV; of one in the LV each voxel becomes cavity or wall, whichever is likelier. What is
+    enclosed belongs to the ventricle, also where another structure's piece lay and was dropped.
 
     Args:
         labels: uint8; changed in place and returned.
         probabilities: ``(class, z, y, x)``.
     """
     cavity = probabilities[int(Label.LV)] >= probabilities[int(Label.MYO)]
-    for z in np.flatnonzero(labels.any(axis=(1, 2))):
+    for z in _sections_with_holes(labels):
         section = labels[z]
         section[_holes(section, Label.RV)] = int(Label.RV)
         holes = _holes(section, Label.LV, Label.MYO)
         section[holes] = np.where(cavity[z][holes], int(Label.LV), int(Label.MYO))
     return labels
+
+
+def _sections_with_holes(labels: np.ndarray) -> np.ndarray:
+    """Indexes of the sections whose background is in more than one piece: few are, and one look finds them all."""
+    from scipy import ndimage
+
+    (box,) = ndimage.find_objects((labels > 0).view(np.uint8)) or (None,)
+    if box is None:
+        return np.array([], int)
+    outside = np.pad(labels[box] == 0, ((0, 0), (1, 1), (1, 1)), constant_values=True)
+    in_plane = np.zeros((3, 3, 3), bool)
+    in_plane[1] = ndimage.generate_binary_structure(2, 1)
+    pieces, _count = ndimage.label(outside, in_plane)
+    around = pieces[:, :1, :1]
+    return np.flatnonzero((outside & (pieces != around)).any(axis=(1, 2))) + box[0].start
 
 
 def _holes(section: np.ndarray, *structures: Label) -> np.ndarray:

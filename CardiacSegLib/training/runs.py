@@ -140,13 +140,19 @@ class _Together:
         return distributed.start(self.device)
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if distributed.lost_peer(error):  # the group is broken: leaving it in order may wait for ever
+        lost = error
+        if error is None:
+            try:
+                distributed.barrier()  # gloo may abort a process that leaves while others still hear from it
+            except RuntimeError as broken:
+                if not distributed.lost_peer(broken):
+                    raise
+                lost = broken
+        if distributed.lost_peer(lost):  # the group is broken: leaving it in order may wait for ever
             raise TrainingError(
                 f"Another of the {distributed.world_size()} processes of this training ended. All epochs that were "
                 "finished are kept: start the same command again to go on."
-            ) from error
-        if error is None:
-            distributed.barrier()  # gloo may abort a process that leaves while others still hear from it
+            ) from lost
         distributed.stop()
 
 

@@ -133,10 +133,10 @@ class ClusterCrew:
         try:
             # Its nanny kills it where asking does not help.
             self._client.restart_workers([worker], timeout=_RESTART_S, raise_for_error=False)
-        except ValueError:  # it has no nanny
+        except _TIMED_OUT:
+            pass  # ended, and not back yet
+        except Exception:  # it has no nanny, or one that fails: no study must come to it again
             self._client.run_on_scheduler(_let_go, worker)
-        except (OSError, KeyError, *_TIMED_OUT):
-            pass  # ended, and not back yet; or gone meanwhile
 
     def _outcome(self, future: Any) -> Outcome | None:
         from distributed import KilledWorker

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 import uuid
@@ -9,33 +10,46 @@ from pathlib import Path
 from typing import Any
 
 from CardiacSegLib.cohort import Outcome, one_study
-from CardiacSegLib.crew import Event, Maker
+from CardiacSegLib.crew import LONGEST_S, Event, Maker
 from CardiacSegLib.errors import CardiacSegError
 from CardiacSegLib.readers.find import FoundStudy
 from CardiacSegLib.workflow import SegmentOptions
 
 #: A study is lost with a worker that the scheduler has not known for so long.
 _GONE_S = 10.0
+#: For a worker to be killed and started again.
+_RESTART_S = 60.0
+#: For an outcome, a few kilobytes, to be handed over.
+_HANDOVER_S = 60.0
+_TIMED_OUT = (TimeoutError, asyncio.TimeoutError)  # one and the same from Python 3.11 on
 
 
 class ClusterCrew:
     """Every worker of a Dask scheduler as one of a crew; workers may come and go.
 
     One study at a time goes to each worker, so a GPU needs one worker of its own. A worker that leaves for whatever
-    reason while it holds a study counts as dead.
+    reason while it holds a study counts as dead. So does one that has had a study for too long: its nanny starts it
+    anew; without a nanny the scheduler lets it go.
 
     Args:
         address: of the scheduler, ``tcp://host:8786``.
         maker: makes each worker's segmenter, there.
         output, options: as for a batch.
         patience_s: how long to wait for a first worker.
+        longest_s: a worker that has one study for longer, its model loaded for it or not, hangs.
 
     Raises:
         CardiacSegError: ``distributed`` is not installed, or there is no scheduler at the address.
     """
 
     def __init__(
-        self, address: str, maker: Maker, output: Path, options: SegmentOptions, patience_s: float = 600.0
+        self,
+        address: str,
+        maker: Maker,
+        output: Path,
+        options: SegmentOptions,
+        patience_s: float = 600.0,
+        longest_s: float = LONGEST_S,
     ) -> None:
         try:
             from distributed import Client
@@ -45,13 +59,15 @@ class ClusterCrew:
             ) from error
         try:
             self._client = Client(address, timeout=30, set_as_default=False)
-        except (OSError, ValueError, TimeoutError) as error:
+        except (OSError, ValueError, *_TIMED_OUT) as error:
             raise CardiacSegError(f"No Dask scheduler answers at '{address}'. Is it running, and reachable?") from error
         # The scheduler would try a deadly study on three more workers; here two are enough, and counted by run_crew.
         self._client.run_on_scheduler(_trust_no_study_twice)
         # Paths as the workers see them: relative ones would be of another folder there.
         self._job = (maker, output.resolve(), options, uuid.uuid4().hex)
+        self._longest_s = longest_s
         self._held: dict[Any, tuple[int, str]] = {}
+        self._given: dict[Any, float] = {}
         self._gone: dict[Any, float] = {}
         self._patience_s, self._last_seen = patience_s, time.monotonic()
 
@@ -84,7 +100,7 @@ class ClusterCrew:
             pure=False,
             retries=0,
         )
-        self._held[future] = (number, worker)
+        self._held[future], self._given[future] = (number, worker), time.monotonic()
 
     def events(self, seconds: float) -> list[Event]:
         """See :class:`CardiacSegLib.crew.Crew`."""
@@ -92,32 +108,48 @@ class ClusterCrew:
 
         if not self._held:
             return []
-        with contextlib.suppress(TimeoutError), self._client.as_current():
+        with contextlib.suppress(*_TIMED_OUT), self._client.as_current():
             wait(list(self._held), timeout=seconds, return_when="FIRST_COMPLETED")
         known, found, now = self._workers(), [], time.monotonic()
         for future, (number, worker) in list(self._held.items()):
             if future.done():
                 found.append((number, self._outcome(future)))
-            elif worker in known:
+            elif worker in known and now - self._given[future] < self._longest_s:
                 self._gone.pop(future, None)
                 continue
-            elif now - self._gone.setdefault(future, now) < _GONE_S:
+            elif worker not in known and now - self._gone.setdefault(future, now) < _GONE_S:
                 continue
             else:
                 future.cancel(force=True)
+                if worker in known:
+                    self._end(worker)
                 found.append((number, None))
             self._gone.pop(future, None)
-            del self._held[future]
+            del self._held[future], self._given[future]
         return found
+
+    def _end(self, worker: str) -> None:
+        """End the process of a worker that hangs."""
+        try:
+            # Its nanny kills it where asking does not help.
+            self._client.restart_workers([worker], timeout=_RESTART_S, raise_for_error=False)
+        except _TIMED_OUT:
+            pass  # ended, and not back yet
+        except Exception:  # it has no nanny, or one that fails: no study must come to it again
+            self._client.run_on_scheduler(_let_go, worker)
 
     def _outcome(self, future: Any) -> Outcome | None:
         from distributed import KilledWorker
 
         if future.status == "cancelled":
             return None
-        error = future.exception()
-        if error is None:
-            return future.result()
+        try:
+            error = future.exception(timeout=_HANDOVER_S)
+            if error is None:
+                return future.result(timeout=_HANDOVER_S)
+        except _TIMED_OUT:  # its worker died with the outcome in its hands
+            future.cancel(force=True)
+            return None
         if isinstance(error, KilledWorker):
             return None
         if isinstance(error, CardiacSegError):
@@ -135,6 +167,10 @@ class ClusterCrew:
 
 def _trust_no_study_twice(dask_scheduler: Any) -> None:
     dask_scheduler.allowed_failures = 0
+
+
+async def _let_go(worker: str, dask_scheduler: Any) -> None:
+    await dask_scheduler.remove_worker(address=worker, stimulus_id="cardiacseg-hangs")
 
 
 #: The segmenter of this process, on a worker, and the run that it belongs to.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 #: In the folder of results while a reading goes on: what it finds there is unfinished work of one that was killed.
 UNFINISHED_FILE = ".unfinished.json"
 
-#: A study at which so many worker processes died is set aside.
+#: A study at which so many worker processes died, or hung and were ended, is set aside.
 TRIES = 2
 
 
@@ -34,8 +34,8 @@ TRIES = 2
 class Outcome:
     """What became of one study: ``"done"``, ``"skipped"`` (done before) or ``"failed"``; its figures or the reason.
 
-    ``seconds`` were spent on it, in ``tries`` tries: every try but the last ended with the death of a worker.
-    In a table of a run that was stopped also ``"not reached"``.
+    ``seconds`` were spent on it, in ``tries`` tries: every try but the last ended with the death of a worker (one that
+    hangs is ended). In a table of a run that was stopped also ``"not reached"``.
     """
 
     name: str
@@ -165,10 +165,10 @@ def settled(found: FoundStudy, output: Path, options: SegmentOptions) -> Outcome
 
 
 def set_aside(found: FoundStudy) -> Outcome:
-    """The outcome of a study that kills whatever touches it."""
+    """The outcome of a study that kills or hangs whatever touches it."""
     reason = (
-        f"set aside: {TRIES} worker processes died while they read it (a crash, or too little memory). "
-        "--overwrite tries it again."
+        f"set aside: {TRIES} worker processes that read it died or hung (a crash, too little memory, or a reading "
+        "without end). --overwrite tries it again."
     )
     return Outcome(str(found.results), "failed", reason=reason)
 

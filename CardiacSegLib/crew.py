@@ -2,8 +2,8 @@
 
 A supervisor hands out one study at a time to each idle worker, so that memory stays bounded by one study a worker.
 A worker that dies takes nothing with it but the study it held, which is tried once more; a study at which two workers
-died is set aside, in later runs too. Workers are processes of this machine (here) or of a cluster
-(:mod:`CardiacSegLib.cluster`).
+died is set aside, in later runs too. A worker that hangs is ended, and has died then. Workers are processes of this
+machine (here) or of a cluster (:mod:`CardiacSegLib.cluster`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from multiprocessing import connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, Protocol
@@ -50,6 +50,8 @@ _HOPELESS = 10
 _WAIT_S = 1.0
 #: A worker that has had one study for so long hangs: the largest whole cine takes minutes.
 LONGEST_S = 3600.0
+#: A process that has not loaded its model for so long hangs: it takes seconds, from a slow and busy disk minutes.
+LONGEST_START_S = 900.0
 
 
 @dataclass(frozen=True)
@@ -181,8 +183,9 @@ class _Supervisor:
             self.waiting.append(number)  # last: what kills by sheer size had better come when little else runs
         if self.deaths_in_a_row >= _HOPELESS:
             raise CardiacSegError(
-                f"{_HOPELESS} workers died one after the other without a result between them: is the memory too small "
-                "for so many workers? What was finished is kept; use fewer and start the same command again."
+                f"{_HOPELESS} workers died or hung one after the other without a result between them: is the memory "
+                "too small for so many workers, or does a disk not answer? What was finished is kept; use fewer and "
+                "start the same command again."
             )
 
     def _record(self, number: int, outcome: Outcome) -> None:
@@ -202,7 +205,7 @@ class _Worker:
     pipe: Any
     ready: bool = False
     number: int | None = None
-    given: float = 0.0  # when it got its study
+    since: float = field(default_factory=time.monotonic)  # when it was started, or got its study
 
 
 class LocalCrew:
@@ -214,6 +217,7 @@ class LocalCrew:
         output, options: as for a batch.
         threads: of each; by default the cores divided among them.
         longest_s: a worker that reads one study for longer is ended, as if it had died.
+        longest_start_s: so is one that loads its model for longer.
     """
 
     def __init__(
@@ -224,8 +228,9 @@ class LocalCrew:
         options: SegmentOptions,
         threads: int | None = None,
         longest_s: float = LONGEST_S,
+        longest_start_s: float = LONGEST_START_S,
     ) -> None:
-        self._longest_s = longest_s
+        self._longest_s, self._longest_start_s = longest_s, longest_start_s
         threads = threads or max(1, cores() // count)
         self._job = (threads, maker, output, options)
         self._context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
@@ -248,7 +253,7 @@ class LocalCrew:
 
     def give(self, worker: _Worker, number: int, found: FoundStudy) -> None:
         """See :class:`Crew`."""
-        worker.number, worker.given = number, time.monotonic()
+        worker.number, worker.since = number, time.monotonic()
         with contextlib.suppress(OSError):  # it has just died: its sentinel tells
             worker.pipe.send(found)
 
@@ -260,7 +265,7 @@ class LocalCrew:
         for slot, worker in enumerate(self._workers):
             if worker is None:
                 continue
-            if worker.number is not None and time.monotonic() - worker.given > self._longest_s:
+            if self._hangs(worker):
                 worker.process.kill()
                 worker.process.join()
             dead = not worker.process.is_alive()  # asked first: what it said before its end counts
@@ -270,6 +275,12 @@ class LocalCrew:
             elif dead:
                 found += self._bury(slot, worker)
         return found
+
+    def _hangs(self, worker: _Worker) -> bool:
+        """Whether it has had its study, or been loading its model, for too long; a worker at rest does not hang."""
+        if worker.ready and worker.number is None:
+            return False
+        return time.monotonic() - worker.since > (self._longest_s if worker.ready else self._longest_start_s)
 
     def _said(self, worker: _Worker) -> list[Event] | None:
         """What a worker has said, if anything."""
@@ -296,8 +307,8 @@ class LocalCrew:
             self._stillborn += 1
             if self._stillborn >= _HOPELESS:
                 raise CardiacSegError(
-                    f"The worker processes end before they can work (exit code {worker.process.exitcode}): is the "
-                    "memory too small for so many?"
+                    f"The worker processes end or hang before they can work (exit code {worker.process.exitcode}): is "
+                    "the memory too small for so many, or does the disk of the model not answer? Use fewer workers."
                 )
         return [] if worker.number is None else [(worker.number, None)]
 

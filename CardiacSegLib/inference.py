@@ -213,6 +213,8 @@ class Segmenter:
             self.models = [_reading_region(m, region) for m in self.models]
         self.device = choose_device(device)
         self.flips, self.reduced_precision = flips, reduced_precision
+        #: The models' names, joined by ``+``; of a whole ensemble its own.
+        self.name = "+".join(grouped(self.models))
         first = self.models[0].preset.largest_component
         self.largest_component = first if largest_component is None else largest_component
         self._notes: list[str] = []
@@ -221,11 +223,6 @@ class Segmenter:
             self._networks = self._compile(self.device)
         except RuntimeError as error:
             self._fall_back(error)
-
-    @property
-    def name(self) -> str:
-        """The models' names, joined by ``+``; of an ensemble its own."""
-        return "+".join(grouped([model.name for model in self.models]))
 
     def _compile(self, device: torch.device) -> list[UNet]:
         if any(model.preset.preprocessing.region for model in self.models):

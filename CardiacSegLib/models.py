@@ -7,7 +7,7 @@ import os
 import re
 import zipfile
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +44,7 @@ class TrainedModel:
         weights: the network's state, half precision on disk.
         facts: training facts (cases, epochs, seed, validation Dice, time, device, version).
         card: the model card, Markdown: data and its terms, figures, limits.
+        file: where it was read from.
     """
 
     name: str
@@ -51,6 +52,7 @@ class TrainedModel:
     weights: dict[str, Any]
     facts: dict[str, Any] = field(default_factory=dict)
     card: str = ""
+    file: Path | None = None
 
     def float_weights(self) -> dict[str, Any]:
         """The weights in float32, as a network computes with them; they lie in half precision on disk."""
@@ -83,17 +85,39 @@ def available_models() -> dict[str, tuple[Path, ...]]:
     """Models by name that can be chosen without a path, with their files: of an ensemble all its parts, in order."""
     found: dict[str, tuple[Path, ...]] = {}
     for folder in model_folders():
-        files = {path.stem: path for path in sorted(folder.glob(f"*{SUFFIX}"))}
+        files = _model_files(folder)
         ensembles = _ensembles(files)
-        for name in grouped(files):
+        whole = {part: name for name, parts in ensembles.items() for part in parts}
+        for name in dict.fromkeys(whole.get(file, file) for file in files):
             found.setdefault(name, tuple(files[part] for part in ensembles.get(name, [name])))
     return found
 
 
-def grouped(names: Collection[str]) -> list[str]:
-    """Names of models, those of all parts of an ensemble (``best-1``, ``best-2``, …) replaced by its own (``best``)."""
-    whole = {part: name for name, parts in _ensembles(names).items() for part in parts}
-    return list(dict.fromkeys(whole.get(name, name) for name in names))
+def named_models() -> dict[str, tuple[Path, ...]]:
+    """All names that :func:`find_models` knows: the available models, and each part of an ensemble alone."""
+    models = available_models()
+    return {**{file.stem: (file,) for files in models.values() for file in files}, **models}
+
+
+def _model_files(folder: Path) -> dict[str, Path]:
+    return {path.stem: path for path in sorted(folder.glob(f"*{SUFFIX}"))}
+
+
+def grouped(models: Sequence[TrainedModel]) -> list[str]:
+    """Names of models, each once; all files of an ensemble (``best-1``, ``best-2``, …) have its own (``best``).
+
+    Some of its files, or files from several folders, are called what they are: their mean is another model.
+    """
+    files = [model.file for model in models if model.file is not None]
+    whole: dict[Path, str] = {}
+    for folder in dict.fromkeys(file.parent for file in files):
+        for name, parts in _ensembles(_model_files(folder)).items():
+            together = [folder / f"{part}{SUFFIX}" for part in parts]
+            if files.count(together[0]) and len({files.count(part) for part in together}) == 1:
+                whole.update(dict.fromkeys(together, name))
+    return list(
+        dict.fromkeys(model.name if model.file is None else whole.get(model.file, model.name) for model in models)
+    )
 
 
 def _ensembles(names: Collection[str]) -> dict[str, list[str]]:
@@ -117,11 +141,10 @@ def find_models(name_or_path: str | Path) -> tuple[Path, ...]:
     path, name = Path(name_or_path), str(name_or_path)
     if path.is_file():
         return (path,)
-    models = available_models()
-    parts = {file.stem: (file,) for files in models.values() for file in files}
-    if name in models or name in parts:
-        return models.get(name) or parts[name]
-    known = ", ".join(sorted(models)) or "none is installed"
+    models = named_models()
+    if name in models:
+        return models[name]
+    known = ", ".join(sorted(available_models())) or "none is installed"
     raise ModelError(f"There is no model '{name_or_path}': neither a file nor one of the known names ({known}).")
 
 
@@ -218,7 +241,7 @@ def _checked(path: Path, content: Any) -> TrainedModel:
     _refuse_absurd(path, preset)
     # A run's model is called by its run: every one is a "model.pt".
     name = path.stem if path.stem != "model" else path.resolve().parent.name
-    return TrainedModel(name, preset, weights, facts, card)
+    return TrainedModel(name, preset, weights, facts, card, path)
 
 
 def _refuse_huge(path: Path) -> None:

@@ -22,7 +22,7 @@ from CardiacSegLib.networks.unet import build_network
 from CardiacSegLib.training import distributed
 from CardiacSegLib.training.config import LossConfig, Preset
 from CardiacSegLib.training.dataset import find_cases, pack
-from CardiacSegLib.training.runs import train
+from CardiacSegLib.training.runs import _Together, train
 from CardiacSegLib.training.trainer import RunOptions, Trainer, learning_rate
 from test_training import REPOSITORY, phantoms, settings, tiny_preset  # noqa: F401
 
@@ -174,6 +174,20 @@ def test_only_what_says_that_a_process_is_gone_is_taken_for_it(monkeypatch):
     assert distributed.lost_peer(gone)
     assert not distributed.lost_peer(RuntimeError("shapes cannot be multiplied"))
     assert not distributed.lost_peer(TrainingError("connection"))
+
+
+def test_a_process_that_is_lost_after_the_last_step_is_told_in_the_same_words(monkeypatch):
+    """The others meet it at the barrier before they leave."""
+
+    def barrier() -> None:
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:9")
+
+    monkeypatch.setattr(distributed, "_together", lambda: True)
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    monkeypatch.setattr(distributed, "barrier", barrier)
+    monkeypatch.setattr(distributed, "start", lambda device: device)
+    with pytest.raises(TrainingError, match="start the same command again"), _Together("cpu"):
+        pass
 
 
 if __name__ == "__main__":  # one of the processes: data, output, epoch after which the second kills itself

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from CardiacSegLib.cli import main
 from CardiacSegLib.errors import ModelError
 from CardiacSegLib.inference import Segmenter
 from CardiacSegLib.models import (
@@ -133,12 +134,45 @@ def test_files_of_one_name_with_numbers_are_one_ensemble(model_file, tmp_path, m
     assert Segmenter("good", "cpu").name == "good"
     assert Segmenter(list(parts), "cpu").name == "good", "as workers get it, by its files"
     assert Segmenter(["good-1", "good-3"], "cpu").name == "good-1+good-3"
+    assert Segmenter(["good-2", "good-1"], "cpu").name == "good-2+good-1", "without its third it is another model"
     with pytest.raises(ModelError, match="ensemble"):
         find_model("good")
     parts[1].unlink()  # an ensemble with a gap is none: its figures would be another model's
     assert "good" not in available_models()
     with pytest.raises(ModelError, match="no model 'good'"):
         find_models("good")
+
+
+def test_files_given_by_path_are_one_ensemble_only_if_they_are_all_of_one_folder(model_file, tmp_path):
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder in (one, other):
+        folder.mkdir()
+        shutil.copy(model_file, folder / "net-1.pt")
+        shutil.copy(model_file, folder / "net-2.pt")
+
+    def name(*files: Path) -> str:
+        return Segmenter(list(files), "cpu").name
+
+    assert name(one / "net-1.pt", one / "net-2.pt") == "net"
+    assert name(one / "net-1.pt", other / "net-2.pt") == "net-1+net-2"
+    assert name(one / "net-1.pt", one / "net-2.pt", one / "net-1.pt") == "net-1+net-2", "its parts count alike"
+    shutil.copy(model_file, one / "net-3.pt")
+    assert name(one / "net-1.pt", one / "net-2.pt") == "net-1+net-2"
+    for fold in (1, 2):  # of two training runs
+        (tmp_path / f"fold-{fold}").mkdir()
+        shutil.copy(model_file, tmp_path / f"fold-{fold}" / "model.pt")
+    assert name(tmp_path / "fold-1" / "model.pt", tmp_path / "fold-2" / "model.pt") == "fold-1+fold-2"
+
+
+def test_info_knows_every_name_that_model_knows(model_file, tmp_path, monkeypatch, capsys):
+    own = tmp_path / "own"
+    own.mkdir()
+    monkeypatch.setenv(MODELS_VARIABLE, str(own))
+    for part in ("good-1", "good-2", "other-2"):
+        shutil.copy(model_file, own / f"{part}.pt")
+    for name, words in (("good", "an ensemble of 2"), ("good-2", "good-2: preset"), ("other-2", "other-2: preset")):
+        assert main(["info", name]) == 0
+        assert words in capsys.readouterr().out
 
 
 def test_an_ensemble_gives_the_mean_of_its_networks(model_file, tmp_path, monkeypatch):

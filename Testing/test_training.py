@@ -194,6 +194,83 @@ def test_a_cross_validation_begins_only_with_networks_that_never_saw_their_patie
         cross_validate(phantoms, tmp_path / "none", tiny_preset(), settings(start_from=tmp_path), folds=2)
 
 
+def test_a_training_begins_with_no_model_that_was_trained_on_who_validates(phantoms, tmp_path):
+    first = train(phantoms, tmp_path / "first", tiny_preset(epochs=1), ["patient001", "patient002"], settings())
+    said: list[str] = []
+    start = settings(start_from=first, on_warning=said.append)
+    with pytest.raises(TrainingError, match=r"trained on 1 of the 2 patients that are to validate.*split\.json"):
+        train(phantoms, tmp_path / "leak", tiny_preset(epochs=1), ["patient002", "patient003"], start)
+    assert not (tmp_path / "leak").exists(), "it is noticed before anything is prepared"
+    second = train(phantoms, tmp_path / "second", tiny_preset(epochs=1), ["patient002"], start)
+    assert not said
+    # patient001 was seen by the second alone, patient003 by the first too.
+    alone = train(phantoms, tmp_path / "third", tiny_preset(epochs=1), ["patient002"], settings(start_from=second))
+    assert json.loads((alone.parent / "split.json").read_text())["start_training"] == [
+        f"patient00{n}" for n in (1, 3, 4, 5, 6)
+    ]
+
+
+def test_what_the_model_before_the_last_was_trained_on_counts_too(phantoms, tmp_path):
+    names = [f"patient00{n}" for n in range(1, 7)]
+    first = train(phantoms, tmp_path / "first", tiny_preset(epochs=1), names[3:4], settings())
+    start = settings(start_from=first)
+    few = tmp_path / "few"
+    few.mkdir()
+    for name in (names[3], names[4]):
+        (few / name).symlink_to(phantoms / name)
+    second = train(few, tmp_path / "second", tiny_preset(epochs=1), names[3:4], start)
+    with pytest.raises(TrainingError, match="trained on 1 of the 1"):  # by the first alone
+        train(phantoms, tmp_path / "third", tiny_preset(epochs=1), names[:1], settings(start_from=second))
+
+
+def test_that_nobody_knows_what_a_model_was_trained_on_is_said_once(phantoms, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("CardiacSegLib.cli.training._preset", lambda args: tiny_preset(epochs=1))
+    first = train(phantoms, tmp_path / "first", tiny_preset(epochs=1), ["patient001"], settings())
+    (first.parent / "split.json").unlink()
+
+    def warnings(start: Path, output: str) -> int:
+        command = ["train", str(phantoms), "--output", str(tmp_path / output), "--device", "cpu"]
+        assert main([*command, "--validate", "patient001", "--start-from", str(start)]) == 0
+        return capsys.readouterr().err.count("Warning: It is not known which patients")
+
+    assert warnings(first, "second") == 1
+    assert warnings(tmp_path / "second" / "model.pt", "third") == 1, "what is not known stays so"
+    (tmp_path / "third" / "split.json").write_text("{}")
+    with pytest.raises(TrainingError, match="damaged"):
+        third = settings(start_from=tmp_path / "third" / "model.pt")
+        train(phantoms, tmp_path / "fourth", tiny_preset(epochs=1), [], third)
+
+
+def test_a_cross_validation_goes_on_only_with_the_start_that_it_began_with(phantoms, tmp_path):
+    preset = tiny_preset(epochs=1)
+    for name, seed in (("run", 0), ("other", 1)):
+        cross_validate(phantoms, tmp_path / name, preset, settings(seed=seed), folds=2)
+    start = settings(start_from=tmp_path / "run")
+    cross_validate(phantoms, tmp_path / "on", preset, start, folds=2, only=[0])
+    assert str(tmp_path) not in (tmp_path / "on" / "splits.json").read_text()
+    for wrong in (settings(), settings(start_from=tmp_path / "other")):
+        with pytest.raises(TrainingError, match=r"other settings \(start\)"):
+            cross_validate(phantoms, tmp_path / "on", preset, wrong, folds=2)
+    (tmp_path / "run").rename(tmp_path / "moved")
+    moved = settings(start_from=tmp_path / "moved")
+    assert cross_validate(phantoms, tmp_path / "on", preset, moved, folds=2, only=[0]) is not None
+    (tmp_path / "moved" / "fold1" / "model.pt").unlink()
+    with pytest.raises(TrainingError, match=r"fold1.*model\.pt' is missing"):
+        cross_validate(phantoms, tmp_path / "new", preset, moved, folds=2)
+    assert not (tmp_path / "new").exists(), "it is noticed before the first fold"
+    cross_validate(phantoms, tmp_path / "new", preset, moved, folds=2, only=[0])
+
+
+def test_a_cross_validation_of_an_older_version_goes_on(phantoms, tmp_path):
+    """Its splits.json says nothing of a start."""
+    preset = tiny_preset(epochs=1)
+    cross_validate(phantoms, tmp_path, preset, settings(), folds=2, only=[0])
+    file = tmp_path / "splits.json"
+    assert set(json.loads(file.read_text())) == {"folds", "preset", "seed"}
+    whole = cross_validate(phantoms, tmp_path, preset, settings(), folds=2)
+    assert whole is not None and len(whole.patients) == 6
+
+
 def test_the_learning_rate_of_the_paper_falls_tenfold_every_30_epochs():
     config = get_preset("paper-2d-dice").training
     assert config.momentum == 0.99 and config.epochs == 300 and config.batch_size == 8

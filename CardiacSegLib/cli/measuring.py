@@ -157,11 +157,11 @@ def _measure(args: argparse.Namespace) -> int:
 
 
 def _info(args: argparse.Namespace) -> int:
-    from CardiacSegLib.models import SUFFIX, available_models
+    from CardiacSegLib.models import SUFFIX, named_models
 
     if args.what is None:
         return _info_installation()
-    if args.what in available_models() or args.what.endswith(SUFFIX):
+    if args.what in named_models() or args.what.endswith(SUFFIX):
         return _info_model(args.what)
     from CardiacSegLib.readers import read_study
 

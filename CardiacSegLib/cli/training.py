@@ -78,7 +78,8 @@ def _add_training_options(p: argparse.ArgumentParser) -> None:
         "--start-from",
         metavar="MODEL",
         type=Path,
-        help="begin with these weights: a model of the same preset; for crossval the folder of one with the same folds",
+        help="begin with these weights: a model of the same preset that was not trained on who validates; for crossval "
+        "the folder of one with the same folds",
     )
     p.add_argument("--full-precision", action="store_true", help="float32 instead of bfloat16")
     p.add_argument("--cache", metavar="DIR", type=Path, help="folder for the prepared images (OUTPUT/prepared)")
@@ -149,6 +150,7 @@ def _settings(args: argparse.Namespace, progress: Reporter) -> TrainSettings:
         start_from=args.start_from,
         on_pack=on_pack,
         on_progress=on_progress,
+        on_warning=lambda text: progress.say(f"Warning: {text}"),
     )
 
 

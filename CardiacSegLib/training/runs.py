@@ -3,13 +3,14 @@
 A run folder holds::
 
     run.json            preset, folds, device, time: what report.tables reads
-    splits.json         the validation patients of every fold
+    splits.json         the validation patients of every fold; of a run begun with another, its models' check sums
     evaluation.json     figures over the validation patients of all folds that are done
     fold0/              last.pt, model.pt, log.jsonl, training.svg, predictions/, fold.json (written last)
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -22,7 +23,7 @@ from CardiacSegLib import __version__
 from CardiacSegLib.errors import TrainingError
 from CardiacSegLib.inference import Segmenter, choose_device, supports_mixed_precision
 from CardiacSegLib.metrics.evaluation import Evaluation, evaluate_pairs
-from CardiacSegLib.models import load_model
+from CardiacSegLib.models import find_model, load_model
 from CardiacSegLib.readers.acdc import read_acdc_folder, read_acdc_truth
 from CardiacSegLib.readers.images import read_label_map
 from CardiacSegLib.report.plots import read_log, training_picture
@@ -31,7 +32,7 @@ from CardiacSegLib.training import distributed
 from CardiacSegLib.training.config import Preset
 from CardiacSegLib.training.dataset import Case, PackedSet, find_cases, pack
 from CardiacSegLib.training.splits import five_folds, split_by_name
-from CardiacSegLib.training.trainer import LOG, MODEL, Progress, RunOptions, Trainer
+from CardiacSegLib.training.trainer import LOG, MODEL, SPLIT, Progress, RunOptions, Trainer
 from CardiacSegLib.workflow import label_files
 from CardiacSegLib.writers import write_json, write_label_map
 
@@ -47,6 +48,8 @@ class TrainSettings:
     cache: Path | None = None
     on_pack: Callable[[int, int], None] | None = None
     on_progress: Callable[[str, Progress], None] | None = None
+    #: Told what a user should know of a run that goes on nevertheless.
+    on_warning: Callable[[str], None] | None = None
     should_stop: Callable[[], bool] | None = None
     card: str = ""
     #: A model to begin with, by name or file; of a cross-validation the folder of another with the same folds.
@@ -68,15 +71,19 @@ def train(root: Path, output: Path, preset: Preset, validation: Sequence[str] | 
         The model file.
 
     Raises:
-        TrainingError: the data or the settings do not allow it.
+        TrainingError: the data or the settings do not allow it, or the model to begin with was trained on patients that
+            are to validate.
     """
     cases = find_cases(root)
     if validation is None:
         validation = five_folds(cases, min(5, len(cases)))[0] if len(cases) > 1 else []
     training_names, validation_names = split_by_name(cases, validation)
     with _Together(settings.device) as device:
+        seen = None
+        if settings.start_from is not None:
+            seen = _trained_on(settings.start_from, validation_names, settings.on_warning)
         packed = pack(cases, preset.preprocessing, settings.cache or output / "prepared", settings.on_pack)
-        _train_one(packed, training_names, validation_names, output, preset, settings, device, "training")
+        _train_one(packed, training_names, validation_names, output, preset, settings, device, "training", seen)
     return output / MODEL
 
 
@@ -105,21 +112,25 @@ def cross_validate(
         raise TrainingError(f"Folds count from 0 to {folds - 1}; asked for {wanted}.")
     cases = find_cases(root)
     splits = five_folds(cases, folds)
-    _same_run(output, preset, splits, settings.seed)
+    start: dict[str, str] = {}
     if settings.start_from is not None:
         _same_folds(settings.start_from, splits)
+        start = _start_models(settings.start_from, [k for k in wanted if not _is_done(output, k)], folds)
+    recorded = _same_run(output, {"folds": splits, "preset": preset.to_dict(), "seed": settings.seed}, start)
     with _Together(settings.device) as device:
         packed = pack(cases, preset.preprocessing, settings.cache or output / "prepared", settings.on_pack)
         if distributed.rank() == 0:
-            write_json(output / "splits.json", {"folds": splits, "preset": preset.to_dict(), "seed": settings.seed})
+            write_json(output / "splits.json", recorded)
         for fold in wanted:
             folder = output / f"fold{fold}"
-            if (folder / "fold.json").is_file():
+            if _is_done(output, fold):
                 continue
             training_names, validation_names = split_by_name(cases, splits[fold])
-            start = None if settings.start_from is None else settings.start_from / f"fold{fold}" / MODEL
-            own = replace(settings, start_from=start)
-            done = _train_one(packed, training_names, validation_names, folder, preset, own, device, f"fold {fold}")
+            own = settings
+            if settings.start_from is not None:
+                own = replace(settings, start_from=_fold_model(settings.start_from, fold))
+            title, seen = f"fold {fold}", training_names  # by the networks of the same fold
+            done = _train_one(packed, training_names, validation_names, folder, preset, own, device, title, seen)
             if not done:
                 break
             if distributed.rank() == 0:
@@ -128,6 +139,14 @@ def cross_validate(
                 write_json(folder / "fold.json", {"seconds": round(sum(float(e["seconds"]) for e in epochs), 1)})
             distributed.barrier()
         return _summarise(cases, output, preset, folds, device) if distributed.rank() == 0 else None
+
+
+def _is_done(output: Path, fold: int) -> bool:
+    return (output / f"fold{fold}" / "fold.json").is_file()
+
+
+def _fold_model(run: Path, fold: int) -> Path:
+    return run / f"fold{fold}" / MODEL
 
 
 class _Together:
@@ -140,13 +159,19 @@ class _Together:
         return distributed.start(self.device)
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if distributed.lost_peer(error):  # the group is broken: leaving it in order may wait for ever
+        lost = error
+        if error is None:
+            try:
+                distributed.barrier()  # gloo may abort a process that leaves while others still hear from it
+            except RuntimeError as broken:
+                if not distributed.lost_peer(broken):
+                    raise
+                lost = broken
+        if distributed.lost_peer(lost):  # the group is broken: leaving it in order may wait for ever
             raise TrainingError(
                 f"Another of the {distributed.world_size()} processes of this training ended. All epochs that were "
                 "finished are kept: start the same command again to go on."
-            ) from error
-        if error is None:
-            distributed.barrier()  # gloo may abort a process that leaves while others still hear from it
+            ) from lost
         distributed.stop()
 
 
@@ -159,8 +184,12 @@ def _train_one(
     settings: TrainSettings,
     device: torch.device,
     title: str,
+    seen: Sequence[str] | None,
 ) -> bool:
-    """Train in a folder; false if it was stopped before the last epoch."""
+    """Train in a folder; false if it was stopped before the last epoch.
+
+    ``seen``: the patients that the model to begin with was trained on, as far as that is known.
+    """
     callback = settings.on_progress if distributed.rank() == 0 else None
     mixed = supports_mixed_precision(device) if settings.mixed_precision is None else settings.mixed_precision
     options = RunOptions(
@@ -178,6 +207,7 @@ def _train_one(
         split={"training": list(training_names), "validation": list(validation_names)},
         card=settings.card,
         start_from=None if settings.start_from is None else load_model(settings.start_from),
+        start_training=None if seen is None else list(seen),
     )
     folder.mkdir(parents=True, exist_ok=True)
     training = packed.only(training_names).to(device)
@@ -202,7 +232,7 @@ def _predict(cases: Sequence[Case], folder: Path, device: torch.device) -> None:
 def _summarise(
     cases: Sequence[Case], output: Path, preset: Preset, folds: int, device: torch.device
 ) -> Evaluation | None:
-    done = [k for k in range(folds) if (output / f"fold{k}" / "fold.json").is_file()]
+    done = [k for k in range(folds) if _is_done(output, k)]
     if not done:
         return None
     seconds = 0.0
@@ -252,18 +282,71 @@ def _same_folds(other: Path, splits: list[list[str]]) -> None:
         )
 
 
-def _same_run(output: Path, preset: Preset, splits: list[list[str]], seed: int) -> None:
-    path = output / "splits.json"
-    if not path.is_file():
-        return
+def _start_models(other: Path, wanted: Sequence[int], folds: int) -> dict[str, str]:
+    """Check sums of the networks to begin with, by fold: of all that the other run has, at least of the wanted ones."""
+    for fold in wanted:
+        if not _fold_model(other, fold).is_file():
+            raise TrainingError(
+                f"'{_fold_model(other, fold)}' is missing: fold {fold} has no network to begin with. Finish that "
+                "cross-validation first, or train only the folds that it has (--fold)."
+            )
+    files = {str(fold): _fold_model(other, fold) for fold in range(folds)}
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise TrainingError(f"'{path}' is damaged. Delete it, or give another output folder.") from error
-    now = json.loads(json.dumps({"folds": splits, "preset": preset.to_dict(), "seed": seed}))
-    changed = [key for key in ("folds", "preset", "seed") if before.get(key) != now[key]]
-    if changed:
-        raise TrainingError(
-            f"'{output}' holds a cross-validation with other settings ({', '.join(changed)}). "
-            "Give another output folder, or the same settings to go on."
+        return {k: hashlib.sha256(file.read_bytes()).hexdigest() for k, file in files.items() if file.is_file()}
+    except OSError as error:
+        raise TrainingError(f"A network to begin with in '{other}' cannot be read: {error.strerror}.") from error
+
+
+def _same_run(output: Path, now: dict[str, Any], start: dict[str, str]) -> dict[str, Any]:
+    """What ``splits.json`` is to hold; refuse where it holds other settings."""
+    path = output / "splits.json"
+    if path.is_file():
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+            sums = dict(before.get("start", {}))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise TrainingError(f"'{path}' is damaged. Delete it, or give another output folder.") from error
+        now = json.loads(json.dumps(now))
+        changed = [key for key in now if before.get(key) != now[key]]
+        # The other run may have got more folds meanwhile: those of both times must be the same.
+        both = sums.keys() & start.keys()
+        if bool(sums) != bool(start) or (start and not both) or any(sums[k] != start[k] for k in both):
+            changed.append("start")
+        if changed:
+            raise TrainingError(
+                f"'{output}' holds a cross-validation with other settings ({', '.join(changed)}). "
+                "Give another output folder, or the same settings to go on."
+            )
+        start = {**sums, **start}
+    return {**now, "start": start} if start else now
+
+
+def _trained_on(name: Path, validation: Sequence[str], warn: Callable[[str], None] | None) -> list[str] | None:
+    """The patients that a model to begin with was trained on, ``None`` if not known; refused where they validate."""
+    file = find_model(name)
+    path, before = file.parent / SPLIT, "started_from" in load_model(file).facts
+    seen: set[str] | None = None
+    if path.is_file():
+        try:
+            split = json.loads(path.read_text(encoding="utf-8"))
+            seen = set(split["training"])
+            earlier = split.get("start_training") if before else []
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise TrainingError(
+                f"'{path}' is damaged: it does not say which patients '{file}' was trained on. Put the whole file "
+                "there again, or delete it to begin without knowing."
+            ) from error
+        leaked = len(seen.union(earlier or []).intersection(validation))
+        if leaked:
+            raise TrainingError(
+                f"'{file}' was trained on {leaked} of the {len(validation)} patients that are to validate ('{path}' "
+                "names them): their figures would be too good. Validate on patients that it has not seen "
+                "(--validate), or begin with another model."
+            )
+        seen = None if earlier is None else seen.union(earlier)
+    if seen is None and validation and warn and distributed.rank() == 0:
+        warn(
+            f"It is not known which patients '{file}' was trained on: there is no {SPLIT} beside it"
+            f"{' that says so' if path.is_file() else ''}. Where they validate here, their figures are too good."
         )
+    return None if seen is None else sorted(seen)

@@ -66,6 +66,8 @@ class RunOptions:
     card: str = ""
     #: Weights to begin with in place of random ones; a checkpoint in the output folder comes first.
     start_from: TrainedModel | None = None
+    #: The patients that model was trained on, where that is known.
+    start_training: list[str] | None = None
 
 
 def learning_rate(config: TrainingConfig, epoch: float) -> float:
@@ -122,7 +124,8 @@ class Trainer:
         self._resume()
         distributed.same_everywhere(self.epoch, "The processes found different checkpoints in the output folder.")
         if distributed.rank() == 0:
-            write_json(self.output / SPLIT, self.options.split)
+            start = {} if self.options.start_from is None else {"start_training": self.options.start_training}
+            write_json(self.output / SPLIT, {**self.options.split, **start})
         wrapped = distributed.wrap(self.network)
         first, self._started = self.epoch, time.monotonic()
         while self.epoch < self.config.epochs:

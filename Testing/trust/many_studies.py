@@ -13,7 +13,6 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,22 +25,72 @@ from CardiacSegLib.readers.find import FoundStudy
 from CardiacSegLib.report.folder import FUNCTION_FILE
 from CardiacSegLib.report.outputs import FIGURES_FILE
 from CardiacSegLib.workflow import SegmentOptions
-from CardiacSegLib.writers import write_training_case
+from CardiacSegLib.writers import write_text, write_training_case
 
 POISON = "poisoned"
 RECIPE = SegmenterRecipe((find_model("fast"),), "cpu")
 
 
+class Holds:
+    """Studies in the middle of which a worker stops and waits to be killed, by files in a folder.
+
+    However busy the machine is, it is killed there: neither before it has begun nor when it is done.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def hold(self, name: str) -> None:
+        """From now on a worker stops in this study."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        (self._folder / name).touch()
+
+    def holds(self, name: str) -> bool:
+        """Whether a worker would stop in this study."""
+        return (self._folder / name).exists()
+
+    def release(self, name: str) -> None:
+        """From now on none stops in it."""
+        (self._folder / name).unlink()
+
+    def stop_if_held(self, name: str) -> None:
+        """Of a worker, in a study: leave word and wait."""
+        if self.holds(name):
+            write_text(self._folder / f"{name}.stopped", str(os.getpid()))
+            time.sleep(3600)
+
+    def stopped(self, name: str) -> int | None:
+        """The process that has stopped in the study, if any has by now."""
+        word = self._folder / f"{name}.stopped"
+        return int(word.read_text()) if word.exists() else None
+
+    def forget(self, name: str) -> None:
+        """The word of the one that has stopped; the next one stops and leaves word again."""
+        (self._folder / f"{name}.stopped").unlink()
+
+    def kill(self, name: str, patience_s: float = 300.0) -> int:
+        """Wait until a worker has stopped in the study, kill it and hold no other; returns its process."""
+        deadline = time.monotonic() + patience_s
+        while (pid := self.stopped(name)) is None:
+            assert time.monotonic() < deadline, f"No worker came to {name}."
+            time.sleep(0.01)
+        self.release(name)
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+
 class DeadlySegmenter:
     """A segmenter that ends its process, as a crash in a library does, at a study of the name :data:`POISON`."""
 
-    def __init__(self, segmenter: Any) -> None:
-        self._segmenter, self.name = segmenter, segmenter.name
-        self.end: Callable[[], object] = lambda: os.kill(os.getpid(), signal.SIGKILL)
+    def __init__(self, segmenter: Any, holds: Holds | None) -> None:
+        self._segmenter, self._holds, self.name = segmenter, holds, segmenter.name
 
     def segment(self, study: Any, *args: Any, **options: Any) -> Any:
-        if Path(study.source).name == POISON:
-            self.end()
+        name = Path(study.source).name
+        if self._holds is not None:
+            self._holds.stop_if_held(name)
+        if name == POISON:
+            os.kill(os.getpid(), signal.SIGKILL)
         return self._segmenter.segment(study, *args, **options)
 
 
@@ -49,8 +98,10 @@ class DeadlySegmenter:
 class DeadlyRecipe(SegmenterRecipe):
     """Makes such a segmenter."""
 
+    holds: Holds | None = None
+
     def __call__(self, worker: int = 0) -> Any:
-        return DeadlySegmenter(super().__call__(worker))
+        return DeadlySegmenter(super().__call__(worker), self.holds)
 
 
 def small_patients(root: Path, count: int) -> list[Path]:
@@ -85,20 +136,23 @@ class KillingCrew(LocalCrew):
         peak_mib: the largest memory of any worker.
     """
 
-    def __init__(self, kill_at: list[int], *args: Any) -> None:
+    def __init__(self, kill_at: list[int], holds: Holds, *args: Any) -> None:
         super().__init__(*args)
         self.kill_at, self.given, self.peak_mib = list(kill_at), 0, 0.0
+        self._holds = holds
         self.killed: list[str] = []
         self.outcomes: list[Outcome] = []
 
     def give(self, worker: Any, number: int, found: FoundStudy) -> None:
-        super().give(worker, number, found)
         self.given += 1
         name = str(found.results)
-        if self.kill_at and self.given >= self.kill_at[0] and name not in (POISON, *self.killed):
+        chosen = bool(self.kill_at) and self.given >= self.kill_at[0] and name not in (POISON, *self.killed)
+        if chosen:
+            self._holds.hold(name)
+        super().give(worker, number, found)
+        if chosen:
             self.kill_at.pop(0)
-            time.sleep(0.05)
-            os.kill(worker.process.pid, signal.SIGKILL)
+            assert self._holds.kill(name) == worker.process.pid
             self.killed.append(name)
 
     def on_study(self, count: int, total: int, outcome: Outcome | None, found: FoundStudy) -> None:
@@ -196,7 +250,8 @@ def run(studies: int, folder: Path, workers: int = 2) -> dict[str, Any]:
     start, options = time.monotonic(), SegmentOptions()
     run_batch(originals, alone, lambda: RECIPE(), options)
     single_s = time.monotonic() - start
-    crew = KillingCrew(kill_at, workers, DeadlyRecipe(*_parts()), output, options)
+    holds = Holds(folder / "holds")
+    crew = KillingCrew(kill_at, holds, workers, DeadlyRecipe(*_parts(), holds), output, options)
     start, before = time.monotonic(), _children_s()
     run_crew(root, output, crew, options, on_study=crew.on_study)
     seconds, processor_s = time.monotonic() - start, _children_s() - before

@@ -47,9 +47,14 @@ class PlainSegmenter:
         return torch.cat([torch.softmax(self.network(part), dim=1) for part in parts]).transpose(0, 1)
 
     def segment(
-        self, study: CineStudy, frames: Sequence[int], *, on_progress: Callable[[int, int], None] | None = None
+        self,
+        study: CineStudy,
+        frames: Sequence[int],
+        *,
+        with_certainty: bool = False,
+        on_progress: Callable[[int, int], None] | None = None,
     ) -> Segmentation:
-        """As :meth:`Segmenter.segment`."""
+        """As :meth:`Segmenter.segment`, but it never says how sure it is."""
         result, preset = Segmentation(model=self.name, device="cpu"), self.model.preset
         for index in frames:
             prepared = prepare(study.frame(index), study.spacing, preset.preprocessing)

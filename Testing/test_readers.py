@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -13,7 +15,7 @@ from CardiacSegLib.orientation import in_file_order
 from CardiacSegLib.readers import read_study
 from CardiacSegLib.readers.acdc import read_acdc_folder, read_acdc_truth, read_info
 from CardiacSegLib.readers.find import find_studies
-from CardiacSegLib.readers.images import read_label_map, read_pair, stem_of
+from CardiacSegLib.readers.images import read_image_file, read_label_map, read_pair, stem_of
 from CardiacSegLib.study import CineStudy, Geometry, Label, LabelMap, convert_numbering
 from CardiacSegLib.writers import write_cine, write_label_map, write_training_case
 
@@ -177,6 +179,26 @@ def test_a_sequence_file_of_slicer_is_a_cine(tmp_path):
     study = read_study(tmp_path / "cine.seq.nrrd")
     np.testing.assert_array_equal(study.image, frames)
     assert study.name == "cine.seq" and study.spacing == (8.0, 1.5, 1.5)
+
+
+@pytest.mark.parametrize("beside", ["another cine", "a folder", "cut off"])
+@pytest.mark.parametrize("ending", [".nii.gz", ".NII.GZ"])
+def test_a_packed_file_is_read_itself_whatever_lies_unpacked_beside_it(tmp_path, beside, ending):
+    """ITK takes the voxels of cine.nii for those of cine.nii.gz, and zeros where it is a folder."""
+    study = CineStudy(np.full((2, 4, 24, 20), 7, np.int16), Geometry((4, 24, 20), (8.0, 1.5, 1.5)), name="cine")
+    write_cine(tmp_path / "written.nii.gz", study)
+    packed = tmp_path / f"cine{ending}"
+    (tmp_path / "written.nii.gz").rename(packed)
+    other = packed.with_suffix("")
+    if beside == "a folder":
+        other.mkdir()
+    else:
+        write_cine(tmp_path / "other.nii", replace(study, image=study.image + 5))
+        (tmp_path / "other.nii").rename(other)
+        if beside == "cut off":
+            other.write_bytes(other.read_bytes()[:400])
+    read = read_image_file(packed)
+    assert (read.image == 7).all() and read.name == "cine"
 
 
 def test_a_lost_spacing_is_a_warning(acdc_root, tmp_path):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,13 +69,32 @@ def load_image(path: Path) -> sitk.Image:
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
         # By the name alone: of the many formats that ITK guesses some lead to other files.
-        with plain_path(path) as file:
+        with plain_path(path) as plain, _alone(plain) as file:
             return sitk.ReadImage(str(file), imageIO="NrrdImageIO" if nrrd else "NiftiImageIO")
     except (RuntimeError, MemoryError) as error:
         raise StudyError(
             f"'{path}' cannot be read as NIfTI or NRRD: it is cut off, damaged or of another format. "
             f"Copy or export it again. (Reader: {_last_line(error)})"
         ) from error
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[Path]:
+    """A way to a packed NIfTI file beside which none lies unpacked.
+
+    Of ``cine.nii.gz`` ITK takes the header alone, and the voxels of a file or folder ``cine.nii`` if there is one
+    (github.com/InsightSoftwareConsortium/ITK/issues/2243).
+    """
+    if not path.name.lower().endswith(".nii.gz") or not path.with_suffix("").exists():
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        way = Path(folder, "file.nii.gz")
+        try:
+            way.symlink_to(path.absolute())
+        except OSError:  # Windows lets few users make links
+            shutil.copyfile(path, way)
+        yield way
 
 
 def _last_line(error: Exception) -> str:

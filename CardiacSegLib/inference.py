@@ -298,12 +298,14 @@ class Segmenter:
         region = self._find_heart(values, spacing, grid) if config.region else None
         if region is not None:
             part = grid.part(*region)
-            mean, labels = self._mean(values, part, numbers)
+            volume = torch.from_numpy(part.greys_to_network(values))
+            mean, labels = self._mean(volume, numbers)
             if labels.any() and not touches_edge(labels, region, grid):
-                agreement = self._mirrored_dice(labels, values, part, numbers) if mirrored else {}
+                agreement = self._mirrored_dice(labels, volume, numbers) if mirrored else {}
                 return _Read(part.probabilities_in_window(mean), part.window, agreement)
-        mean, labels = self._mean(values, grid, numbers)
-        agreement = self._mirrored_dice(labels, values, grid, numbers) if mirrored else {}
+        volume = torch.from_numpy(grid.greys_to_network(values))
+        mean, labels = self._mean(volume, numbers)
+        agreement = self._mirrored_dice(labels, volume, numbers) if mirrored else {}
         return _Read(grid.probabilities_to_native(mean), (slice(None),) * 3, agreement)
 
     def _find_heart(self, values: np.ndarray, spacing: tuple[float, float, float], grid: NetworkGrid) -> Region | None:
@@ -314,29 +316,27 @@ class Segmenter:
             self._fall_back(error)
         return self._finder.find(values, spacing, grid)
 
-    def _mean(
-        self, values: np.ndarray, grid: NetworkGrid, numbers: Sequence[int], mirrored: bool = False
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Mean probabilities ``(class, z, y, x)`` of some models on a grid, and the labels that they give there."""
-        volume = torch.from_numpy(grid.greys_to_network(values))
-        total = sum(self._predict(number, volume, mirrored).cpu().numpy() for number in numbers)
-        mean = cast(np.ndarray, total) / np.float32(len(numbers))
+    def _mean(self, volume: Tensor, numbers: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Mean probabilities ``(class, z, y, x)`` of some models for a prepared volume, and the labels they give."""
+        read = predict_with_flips if self.flips else predict_volume
+        mean = self._mean_by(read, volume, numbers)
         return mean, labels_from_probabilities(mean, self.largest_component)
 
-    def _mirrored_dice(
-        self, labels: np.ndarray, values: np.ndarray, grid: NetworkGrid, numbers: Sequence[int]
-    ) -> dict[Label, float]:
-        """By structure the Dice of labels on a grid with what the same models draw in the mirrored image."""
-        again = self._mean(values, grid, numbers, mirrored=True)[1]
+    def _mirrored_dice(self, labels: np.ndarray, volume: Tensor, numbers: Sequence[int]) -> dict[Label, float]:
+        """By structure the Dice of labels with what the same models draw in the mirrored volume."""
+        again = labels_from_probabilities(self._mean_by(predict_mirrored, volume, numbers), self.largest_component)
         return {s: dice(labels == int(s), again == int(s)) for s in STRUCTURES}
 
-    def _predict(self, number: int, volume: Tensor, mirrored: bool) -> Tensor:
-        predict = predict_mirrored if mirrored else predict_with_flips if self.flips else predict_volume
+    def _mean_by(self, read: Callable[..., Tensor], volume: Tensor, numbers: Sequence[int]) -> np.ndarray:
+        total = sum(self._predict(read, number, volume).cpu().numpy() for number in numbers)
+        return cast(np.ndarray, total) / np.float32(len(numbers))
+
+    def _predict(self, read: Callable[..., Tensor], number: int, volume: Tensor) -> Tensor:
         try:
-            return predict(self._networks[number], volume, self.device)
+            return read(self._networks[number], volume, self.device)
         except RuntimeError as error:
             self._fall_back(error)
-        return predict(self._networks[number], volume, self.device)
+        return read(self._networks[number], volume, self.device)
 
     def _fall_back(self, error: RuntimeError) -> None:
         """To the CPU, if the error is a full GPU; any other is raised again."""

@@ -110,7 +110,7 @@ class ClusterCrew:
             return []
         with contextlib.suppress(*_TIMED_OUT), self._client.as_current():
             wait(list(self._held), timeout=seconds, return_when="FIRST_COMPLETED")
-        known, found, now = self._workers(), [], time.monotonic()
+        known, found, hanging, now = self._workers(), [], [], time.monotonic()
         for future, (number, worker) in list(self._held.items()):
             if future.done():
                 found.append((number, self._outcome(future)))
@@ -122,21 +122,28 @@ class ClusterCrew:
             else:
                 future.cancel(force=True)
                 if worker in known:
-                    self._end(worker)
+                    hanging.append(worker)
                 found.append((number, None))
             self._gone.pop(future, None)
             del self._held[future], self._given[future]
+        self._end(hanging)
         return found
 
-    def _end(self, worker: str) -> None:
-        """End the process of a worker that hangs."""
+    def _end(self, workers: list[str]) -> None:
+        """End the processes of workers that hang, together: each may take a minute."""
+        if not workers:
+            return
         try:
-            # Its nanny kills it where asking does not help.
-            self._client.restart_workers([worker], timeout=_RESTART_S, raise_for_error=False)
+            # Their nannies kill them where asking does not help.
+            self._client.restart_workers(workers, timeout=_RESTART_S, raise_for_error=False)
         except _TIMED_OUT:
             pass  # ended, and not back yet
-        except Exception:  # it has no nanny, or one that fails: no study must come to it again
-            self._client.run_on_scheduler(_let_go, worker)
+        except Exception:  # one has no nanny, or one that fails: no study must come to it again
+            for worker in workers:
+                if len(workers) > 1:
+                    self._end([worker])
+                else:
+                    self._client.run_on_scheduler(_let_go, worker)
 
     def _outcome(self, future: Any) -> Outcome | None:
         from distributed import KilledWorker

@@ -48,6 +48,8 @@ Event = tuple[int, Optional[Outcome]]
 #: So many deaths without a result between them are no study's fault.
 _HOPELESS = 10
 _WAIT_S = 1.0
+#: For a process to end that was told to.
+_END_S = 10.0
 #: A worker that has had one study for so long hangs: the largest whole cine takes minutes.
 LONGEST_S = 3600.0
 #: A process that has not loaded its model for so long hangs: it takes seconds, from a slow and busy disk minutes.
@@ -265,10 +267,11 @@ class LocalCrew:
         for slot, worker in enumerate(self._workers):
             if worker is None:
                 continue
-            if self._hangs(worker):
+            hangs = self._hangs(worker)
+            if hangs:
                 worker.process.kill()
-                worker.process.join()
-            dead = not worker.process.is_alive()  # asked first: what it said before its end counts
+                worker.process.join(_END_S)  # one that waits for a disk that does not answer ends with that
+            dead = hangs or not worker.process.is_alive()  # asked first: what it said before its end counts
             said = self._said(worker)
             if said is not None:
                 found += said
@@ -301,7 +304,7 @@ class LocalCrew:
 
     def _bury(self, slot: int, worker: _Worker) -> list[Event]:
         self._workers[slot] = None
-        worker.process.join()
+        worker.process.join(_END_S)
         worker.pipe.close()
         if not worker.ready:
             self._stillborn += 1
@@ -322,10 +325,10 @@ class LocalCrew:
             else:
                 worker.process.terminate()
         for worker in workers:
-            worker.process.join(10)
+            worker.process.join(_END_S)
             if worker.process.is_alive():
                 worker.process.kill()
-                worker.process.join()
+                worker.process.join(_END_S)
 
 
 def _work(pipe: Any, slot: int, threads: int, maker: Maker, output: Path, options: SegmentOptions) -> None:

@@ -207,6 +207,25 @@ def test_doubts_of_the_network_are_findings_and_become_those_of_before_where_it_
     assert doubts_of(reading.function()) == given
 
 
+def test_what_is_said_of_a_frame_is_not_said_of_the_one_that_became_ed(host, module, phantom):
+    from CardiacSegSlicer.parameters import provenanceOf, setProvenance
+
+    add_cine(module, phantom)
+    put_masks(module, phantom, cycle=True, found=doubts(UNSURE, "ED"))
+    reading = module.reading
+    expected = {phase: {"lv": 0.9, "rv": 0.8, "myo": 0.85} for phase in ("ED", "ES")}
+    setProvenance(reading.node, {**provenanceOf(reading.node), "expectedDice": expected})
+    assert reading.function()["expected_dice"] == expected
+    frame = reading.frame("ED")
+    paint(host, module, "ED", Label.RV, CORNER)
+    settle(host, module)
+    reading.setFrame("ED", frame + 1)
+    now = reading.function()
+    assert now["expected_dice"] == {"ES": expected["ES"]}
+    (before,) = (w for w in now["warnings"] if w.startswith("Before the correction"))
+    assert f"in frame {frame}" in before and "at ED" not in before
+
+
 def test_what_is_measured_anew_is_no_note_of_the_run(host, module, phantom):
     """Though it was said in other words, or of other slices, than it is found now."""
     from CardiacSegSlicer import views

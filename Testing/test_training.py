@@ -249,7 +249,7 @@ def test_a_cross_validation_goes_on_only_with_the_start_that_it_began_with(phant
     cross_validate(phantoms, tmp_path / "on", preset, start, folds=2, only=[0])
     assert str(tmp_path) not in (tmp_path / "on" / "splits.json").read_text()
     for wrong in (settings(), settings(start_from=tmp_path / "other")):
-        with pytest.raises(TrainingError, match=r"other settings \(start\)"):
+        with pytest.raises(TrainingError, match=r"other settings \(networks to begin with\)"):
             cross_validate(phantoms, tmp_path / "on", preset, wrong, folds=2)
     (tmp_path / "run").rename(tmp_path / "moved")
     moved = settings(start_from=tmp_path / "moved")
@@ -261,14 +261,42 @@ def test_a_cross_validation_goes_on_only_with_the_start_that_it_began_with(phant
     cross_validate(phantoms, tmp_path / "new", preset, moved, folds=2, only=[0])
 
 
-def test_a_cross_validation_of_an_older_version_goes_on(phantoms, tmp_path):
-    """Its splits.json says nothing of a start."""
-    preset = tiny_preset(epochs=1)
-    cross_validate(phantoms, tmp_path, preset, settings(), folds=2, only=[0])
-    file = tmp_path / "splits.json"
-    assert set(json.loads(file.read_text())) == {"folds", "preset", "seed"}
-    whole = cross_validate(phantoms, tmp_path, preset, settings(), folds=2)
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_cross_validation_of_an_older_version_goes_on(begun, phantoms, tmp_path):
+    """Its splits.json says nothing of a start, whether there was one or not."""
+    preset, output = tiny_preset(epochs=1), tmp_path / "on"
+    how = settings()
+    if begun:
+        cross_validate(phantoms, tmp_path / "run", preset, settings(seed=1), folds=2)
+        how = settings(start_from=tmp_path / "run")
+    cross_validate(phantoms, output, preset, how, folds=2, only=[0])
+    file = output / "splits.json"
+    held = json.loads(file.read_text())
+    assert bool(held.pop("start")) is begun
+    file.write_text(json.dumps(held))
+    whole = cross_validate(phantoms, output, preset, how, folds=2)
     assert whole is not None and len(whole.patients) == 6
+    assert bool(json.loads(file.read_text())["start"]) is begun
+
+
+def test_a_training_that_goes_on_remembers_what_it_began_with(phantoms, tmp_path):
+    first = train(phantoms, tmp_path / "first", tiny_preset(epochs=1), ["patient001"], settings())
+    other = train(phantoms, tmp_path / "other", tiny_preset(epochs=1), ["patient001"], settings(seed=2))
+    preset, output = tiny_preset(epochs=3), tmp_path / "second"
+    once = settings(start_from=first)
+    once.should_stop = lambda: True
+    train(phantoms, output, preset, ["patient001"], once)
+    with pytest.raises(TrainingError, match="began with another model"):
+        train(phantoms, output, preset, ["patient001"], settings(start_from=other))
+    model = load_model(train(phantoms, output, preset, ["patient001"], settings()))
+    assert model.facts["started_from"] == "first"
+    split = json.loads((output / "split.json").read_text())
+    assert split["start_training"] == [f"patient00{n}" for n in range(2, 7)]
+    plain = settings()
+    plain.should_stop = lambda: True
+    train(phantoms, tmp_path / "plain", preset, ["patient001"], plain)
+    with pytest.raises(TrainingError, match="or with none"):
+        train(phantoms, tmp_path / "plain", preset, ["patient001"], settings(start_from=first))
 
 
 def test_the_learning_rate_of_the_paper_falls_tenfold_every_30_epochs():

@@ -316,8 +316,11 @@ class Reading:
             cycle=read.labels if self.isCycle else None,
             diagnosis=self.node.diagnosis if diagnosis is None else diagnosis,
         )
-        if provenance.get("expectedDice"):
-            function["expected_dice"] = provenance["expectedDice"]
+        expected = provenance.get("expectedDice") or {}
+        # Of a whole cycle another frame may have become ED or ES, of which nothing was said.
+        said = {p: dice for p, dice in expected.items() if self._frameMeant(p, provenance) == self.maskFrame(p)}
+        if said:
+            function["expected_dice"] = said
         return function
 
     def _said(self, masks: Masks) -> tuple[list[Finding], list[str]]:
@@ -331,10 +334,11 @@ class Reading:
         for one in found:
             frame = self._frameMeant(one.phase, provenance)
             corrected = masks.corrected(frame - 1) if frame - 1 in masks.labels else None
+            placed = self._placed(one, frame)
             if corrected and corrected & structures_named(one.sentence):
-                notes.append(_("Before the correction: {note}").format(note=one.sentence))
+                notes.append(_("Before the correction: {note}").format(note=placed.sentence))
             else:
-                current.append(self._placed(one, frame))
+                current.append(placed)
         return current, notes
 
     def _frameMeant(self, phase: str | None, provenance: Mapping[str, Any]) -> int:

@@ -303,7 +303,7 @@ def _same_run(output: Path, now: dict[str, Any], start: dict[str, str]) -> dict[
     if path.is_file():
         try:
             before = json.loads(path.read_text(encoding="utf-8"))
-            sums = dict(before.get("start", {}))
+            sums = dict(before.get("start", start))  # older versions did not record it
         except (ValueError, TypeError, AttributeError) as error:
             raise TrainingError(f"'{path}' is damaged. Delete it, or give another output folder.") from error
         now = json.loads(json.dumps(now))
@@ -311,14 +311,14 @@ def _same_run(output: Path, now: dict[str, Any], start: dict[str, str]) -> dict[
         # The other run may have got more folds meanwhile: those of both times must be the same.
         both = sums.keys() & start.keys()
         if bool(sums) != bool(start) or (start and not both) or any(sums[k] != start[k] for k in both):
-            changed.append("start")
+            changed.append("networks to begin with")
         if changed:
             raise TrainingError(
                 f"'{output}' holds a cross-validation with other settings ({', '.join(changed)}). "
                 "Give another output folder, or the same settings to go on."
             )
         start = {**sums, **start}
-    return {**now, "start": start} if start else now
+    return {**now, "start": start}
 
 
 def _trained_on(name: Path, validation: Sequence[str], warn: Callable[[str], None] | None) -> list[str] | None:

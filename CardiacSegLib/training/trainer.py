@@ -113,6 +113,9 @@ class Trainer:
         ).to(self.device)
         self.optimiser = _make_optimiser(self.config, self.network)
         self.epoch, self.best, self.steps_done = 0, -1.0, 0
+        begun = options.start_from
+        #: The model that the weights began with, and the patients that it had seen, where that is known.
+        self.start = None if begun is None else {"name": begun.name, "training": options.start_training}
         self._started = time.monotonic()
 
     def run(self) -> float:
@@ -124,7 +127,7 @@ class Trainer:
         self._resume()
         distributed.same_everywhere(self.epoch, "The processes found different checkpoints in the output folder.")
         if distributed.rank() == 0:
-            start = {} if self.options.start_from is None else {"start_training": self.options.start_training}
+            start = {} if self.start is None else {"start_training": self.start["training"]}
             write_json(self.output / SPLIT, {**self.options.split, **start})
         wrapped = distributed.wrap(self.network)
         first, self._started = self.epoch, time.monotonic()
@@ -277,8 +280,8 @@ class Trainer:
             "version": __version__,
             "validation_dice": scores,
         }
-        if self.options.start_from is not None:
-            facts["started_from"] = self.options.start_from.name
+        if self.start is not None:
+            facts["started_from"] = self.start["name"]
         save_model(
             self.output / MODEL, TrainedModel("model", self.preset, self.kept.state_dict(), facts, self.options.card)
         )
@@ -288,6 +291,7 @@ class Trainer:
             "preset": json.dumps(self.preset.to_dict(), sort_keys=True),
             "seed": self.options.seed,
             "split": json.dumps(self.options.split, sort_keys=True),
+            "start": json.dumps(self.start),
             "epoch": self.epoch,
             "best": self.best,
             "steps_done": self.steps_done,
@@ -308,6 +312,7 @@ class Trainer:
             state = torch.load(path, map_location=self.device, weights_only=True)
             same = state["preset"] == json.dumps(self.preset.to_dict(), sort_keys=True)
             same_split = state["split"] == json.dumps(self.options.split, sort_keys=True)
+            start = json.loads(state.get("start", json.dumps(self.start)))  # older ones do not hold it
         except Exception as error:
             raise TrainingError(f"'{path}' is damaged. Delete it to train from the start.") from error
         if not same or state["seed"] != self.options.seed:
@@ -320,6 +325,12 @@ class Trainer:
                 f"'{self.output}' holds a run with other training or validation patients; going on would validate on "
                 "what it was trained with. Give another output folder."
             )
+        if self.start not in (None, start):
+            raise TrainingError(
+                f"'{self.output}' holds a run that began with another model, or with none. Give another output folder, "
+                "or leave --start-from out to go on."
+            )
+        self.start = start
         self.network.load_state_dict(state["network"])
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])

@@ -11,7 +11,7 @@ from CardiacSegSlicer.reading import PHASES
 class FindingsList:
     """Lists the findings of ``function.json`` that name a slice or a phase; one that is activated is shown.
 
-    Double click, Enter or the button move the slice view to the slice and the cine to the frame.
+    Double click or the button (on most systems Enter, too) move the slice view to the slice and the cine to the frame.
     """
 
     def __init__(self, module) -> None:

@@ -47,7 +47,7 @@ class WallView:
                 f"{number} {name}: " + (_("not known") if value is None else f"{value:.{kind.decimals}f} {kind.unit}")
                 for number, (name, value) in enumerate(zip(SEGMENT_NAMES, values), 1)
             )
-            svg = bullseye_svg(values, self.titles[kind.title], kind.unit, decimals=kind.decimals)
+            svg = bullseye_svg(values, self.titles.get(kind.title, kind.title), kind.unit, decimals=kind.decimals)
             picture = pixmapOfSvg(svg, WIDTH, pixelRatio(self.ui.wallLabel))
         else:
             said = _("Not known: one of the two phases has no wall.")

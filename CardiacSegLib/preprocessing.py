@@ -205,7 +205,7 @@ def _product(first: np.ndarray, *others: np.ndarray) -> np.ndarray:
     """The matrix product of float32 arrays, by PyTorch and its threads.
 
     NumPy's BLAS has threads of its own, which spin for a while after each product and so take the cores from the
-    network: on two, a whole cine took 6.7 s with them and takes 2.5 s without.
+    network: on two, a whole cine took 6.7 s with them and 2.4 s without.
     """
     import torch
 

@@ -122,7 +122,7 @@ def _stage_table(runs: Sequence[dict[str, float]]) -> Table:
         ("stage", "ms", "%"),
         [*rows, ("sum", whole, 100.0)],
         (1, 1),
-        "The library's own functions called one after the other.",
+        "The library's own functions called one after the other, without the mirrored reading that tells certainty.",
     )
 
 

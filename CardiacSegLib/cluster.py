@@ -126,13 +126,12 @@ class ClusterCrew:
                 found.append((number, None))
             self._gone.pop(future, None)
             del self._held[future], self._given[future]
-        self._end(hanging)
+        if hanging:
+            self._end(hanging)
         return found
 
     def _end(self, workers: list[str]) -> None:
         """End the processes of workers that hang, together: each may take a minute."""
-        if not workers:
-            return
         try:
             # Their nannies kill them where asking does not help.
             self._client.restart_workers(workers, timeout=_RESTART_S, raise_for_error=False)

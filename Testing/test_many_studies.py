@@ -249,8 +249,8 @@ def test_a_worker_of_a_cluster_that_hangs_is_started_anew_and_its_study_set_asid
                 self._longest_s = 0.5 if holds.stopped(POISON) else 600.0
                 return super().events(seconds)
 
-            def _end(self, worker: str) -> None:
-                super()._end(worker)
+            def _end(self, workers: list) -> None:
+                super()._end(workers)
                 ended.append(holds.stopped(POISON))
                 holds.forget(POISON)
 

@@ -6,6 +6,7 @@ writes there removes it: its name tells the machine and the process, and whether
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
@@ -75,12 +76,13 @@ def all_or_none(folder: Path, old: Sequence[Path] = ()) -> Iterator[Path]:
         yield stage
         try:
             (stage / _REPLACED).write_text(json.dumps([p.name for p in old]), encoding="utf-8")
-            _make_ready(stage, folder)
+            with _alone_in(folder):
+                _make_ready(stage, folder)
+                _move_all(folder / _READY, folder)
         except OSError as error:
             raise CardiacSegError(f"'{folder}' cannot be written: {error.strerror}.") from error
     finally:
         shutil.rmtree(stage, ignore_errors=True)
-    settle(folder)
 
 
 @contextmanager
@@ -113,10 +115,9 @@ def settle(folder: Path) -> None:
     """
     if not folder.is_dir():
         return
-    ready = folder / _READY
     try:
-        if ready.is_dir() and not ready.is_symlink():
-            _move_all(ready, folder)
+        with _alone_in(folder):
+            _move_all(folder / _READY, folder)
         _remove_abandoned(folder, "-results")
     except OSError as error:
         raise CardiacSegError(f"'{folder}' cannot be written: {error.strerror}.") from error
@@ -143,20 +144,49 @@ def plain_path(path: Path) -> Iterator[Path]:
         yield path
 
 
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """No other process moves results in this folder meanwhile, where the system can see to that.
+
+    The lock goes with its process, and leaves nothing behind. Windows and some network disks have none for folders:
+    there two that move at one moment may leave a file that the later one was to remove, and no more than that.
+    """
+    try:
+        import fcntl
+
+        place = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):
+        yield
+        return
+    try:
+        with suppress(OSError):
+            fcntl.flock(place, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(place)
+
+
 def _make_ready(stage: Path, folder: Path, tries: int = 40) -> None:
     for left in reversed(range(tries)):
+        _move_all(folder / _READY, folder)  # what a killed run left
         try:
             os.rename(stage, folder / _READY)
             return
-        except OSError:  # another process is moving its own
-            if not left or not (folder / _READY).is_dir():
+        except OSError as error:  # without a lock: another process is moving its own
+            if not left or not _taken(error):
                 raise
-            settle(folder)
             time.sleep(0.05)
 
 
+def _taken(error: OSError) -> bool:
+    """Whether a folder is in the way (on Windows that is a refusal), or was a moment ago."""
+    return error.errno in (errno.ENOTEMPTY, errno.EEXIST) or (os.name == "nt" and error.errno == errno.EACCES)
+
+
 def _move_all(ready: Path, folder: Path) -> None:
-    """What is gone meanwhile was moved by another process."""
+    """Move complete results to their places, if there are any; what is gone meanwhile was moved by another process."""
+    if not ready.is_dir() or ready.is_symlink():
+        return
     with suppress(FileNotFoundError):
         replaced, files = ready / _REPLACED, [p for p in ready.iterdir() if p.name != _REPLACED]
         new = {file.name for file in files}
@@ -168,7 +198,11 @@ def _move_all(ready: Path, folder: Path) -> None:
         for file in files:
             with suppress(FileNotFoundError):
                 os.replace(file, folder / file.name)
-        ready.rmdir()
+        try:
+            ready.rmdir()
+        except OSError as error:  # without a lock: it is the next one's already, who moves it
+            if not _taken(error):
+                raise
 
 
 def _names(replaced: Path) -> list[str]:

@@ -188,11 +188,11 @@ def test_results_that_were_complete_when_the_run_was_killed_are_put_in_place(tmp
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("CardiacSegLib.files.settle", killed)
     old = [tmp_path / "function.json", tmp_path / "a_seg.nii.gz"]
-    with pytest.raises(KeyboardInterrupt), all_or_none(tmp_path, old) as aside:
+    with monkeypatch.context() as mid_way, pytest.raises(KeyboardInterrupt), all_or_none(tmp_path, old) as aside:
         (aside / "function.json").write_text("new")
         (aside / "b_seg.nii.gz").write_text("new")
+        mid_way.setattr("CardiacSegLib.files.os.replace", killed)
     assert (tmp_path / "function.json").read_text() == "old"
     settle(tmp_path)
     left = {p.name: p.read_text() for p in tmp_path.iterdir()}
@@ -230,6 +230,34 @@ def test_what_dead_processes_left_goes_and_what_others_are_writing_stays(tmp_pat
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
         ["figures.json", names[0].replace(f"-{os.getpid()}-", f"-{os.getppid()}-")]
     )
+
+
+_WRITER = """
+import sys
+if sys.argv[3] == "no locks":
+    sys.modules["fcntl"] = None
+from pathlib import Path
+from CardiacSegLib.files import all_or_none, settle
+folder, names = Path(sys.argv[1]), "abcdef"
+for turn in range(100):
+    settle(folder)
+    with all_or_none(folder, [folder / name for name in names]) as aside:
+        for name in names:
+            (aside / name).write_text(f"{sys.argv[2]} {turn}")
+"""
+
+
+@pytest.mark.parametrize("system", ["locks", "no locks"])
+def test_processes_that_replace_the_same_results_at_once_all_end_well(tmp_path, system):
+    writers = [
+        subprocess.Popen([sys.executable, "-c", _WRITER, str(tmp_path), who, system], stderr=subprocess.PIPE, text=True)
+        for who in "xyz"
+    ]
+    said = [writer.communicate(timeout=120)[1] for writer in writers]
+    assert [writer.returncode for writer in writers] == [0, 0, 0], said
+    assert sorted(p.name for p in tmp_path.iterdir()) == list("abcdef")
+    if system == "locks":  # all files are of one and the same
+        assert len({p.read_text() for p in tmp_path.iterdir()}) == 1
 
 
 def test_two_batches_at_one_output_do_each_study_once_and_both_end(tmp_path):

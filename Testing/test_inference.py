@@ -9,6 +9,7 @@ import torch
 from CardiacSegLib.errors import CardiacSegError
 from CardiacSegLib.inference import (
     Segmenter,
+    _around,
     choose_device,
     compiled_for,
     network_inputs,
@@ -17,6 +18,7 @@ from CardiacSegLib.inference import (
 )
 from CardiacSegLib.metrics.overlap import dice
 from CardiacSegLib.models import TrainedModel, load_model
+from CardiacSegLib.networks.packed import PackedConv, packed
 from CardiacSegLib.networks.unet import build_network
 from CardiacSegLib.phantom import PhantomConfig, make_phantom
 from CardiacSegLib.postprocessing import labels_from_probabilities, largest_components
@@ -83,6 +85,50 @@ def test_folding_batch_norms_changes_nothing_in_float32(fast):
     x = torch.rand(2, 3, 64, 64)
     with torch.inference_mode():
         torch.testing.assert_close(folded(x), plain(x), atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize(("kind", "error"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
+def test_a_packed_convolution_gives_what_the_convolution_and_relu_give(dims, kind, error):
+    conv = (torch.nn.Conv2d if dims == 2 else torch.nn.Conv3d)(3, 5, 3, padding=1).to(kind)
+    together = packed(conv)
+    assert together is not None  # the PyTorch of the tests can
+    for size in ((2, 3, 6, 16, 11), (1, 3, 9, 64, 48)):
+        x = torch.randn(*size[:2], *size[-dims:]).to(kind)
+        with torch.inference_mode():
+            torch.testing.assert_close(together(x), conv(x).relu(), atol=error, rtol=error)
+
+
+@pytest.mark.parametrize("why", ["no such operator", "other arguments", "another result"])
+def test_where_pytorch_cannot_pack_convolutions_a_network_runs_as_it_is(fast, monkeypatch, why):
+    x = torch.rand(2, 3, 64, 64)
+    with torch.inference_mode():
+        wanted = compiled_for(fast.build(), CPU)(x)
+
+    def operator(*arguments):
+        if why != "another result":
+            raise AttributeError(why) if why == "no such operator" else RuntimeError(why)
+        return torch.ones(())
+
+    monkeypatch.setattr(PackedConv, "forward", operator)
+    plain = compiled_for(fast.build(), CPU)
+    assert not any(isinstance(module, PackedConv) for module in plain.modules())
+    with torch.inference_mode():
+        torch.testing.assert_close(plain(x), wanted, atol=0.05, rtol=0.05)
+
+
+def test_the_mirrored_reading_is_of_what_was_drawn_and_its_surroundings():
+    drawn = np.zeros(200, bool)
+    drawn[[90, 120]] = True
+    around = _around(drawn)
+    assert around.start <= 90 - 16 and around.stop >= 121 + 16 and (around.stop - around.start) % 16 == 0
+    assert _around(drawn).stop - _around(drawn).start < 100
+    for edge in (0, 199):  # never beyond the axis
+        drawn[:] = False
+        drawn[edge] = True
+        at_edge = _around(drawn)
+        assert 0 <= at_edge.start <= edge < at_edge.stop <= 200
+    assert _around(np.zeros(50, bool)) == slice(0, 50)
 
 
 def test_a_study_gives_the_same_labels_every_time_and_frame_by_frame(fast, phantom):

@@ -15,7 +15,7 @@ from CardiacSegLib.orientation import in_file_order
 from CardiacSegLib.readers import read_study
 from CardiacSegLib.readers.acdc import read_acdc_folder, read_acdc_truth, read_info
 from CardiacSegLib.readers.find import find_studies
-from CardiacSegLib.readers.images import read_image_file, read_label_map, read_pair, stem_of
+from CardiacSegLib.readers.images import load_image, read_image_file, read_label_map, read_pair, stem_of
 from CardiacSegLib.study import CineStudy, Geometry, Label, LabelMap, convert_numbering
 from CardiacSegLib.writers import write_cine, write_label_map, write_training_case
 
@@ -199,6 +199,19 @@ def test_a_packed_file_is_read_itself_whatever_lies_unpacked_beside_it(tmp_path,
             other.write_bytes(other.read_bytes()[:400])
     read = read_image_file(packed)
     assert (read.image == 7).all() and read.name == "cine"
+
+
+@pytest.mark.parametrize("lacks", ["memory files", "room", "nothing"])
+def test_a_packed_file_is_read_alike_with_and_without_files_in_memory(acdc_root, monkeypatch, lacks):
+    packed = acdc_root / "patient001/patient001_frame01.nii.gz"
+    wanted = sitk.GetArrayFromImage(sitk.ReadImage(str(packed)))
+    if lacks == "memory files":
+        monkeypatch.delattr("os.memfd_create", raising=False)
+    elif lacks == "room":
+        monkeypatch.setattr("CardiacSegLib.readers.images._MOST_IN_MEMORY", 1000)
+    read = load_image(packed)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(read), wanted)
+    assert read.GetSpacing() == pytest.approx((1.5625, 1.5625, 10.0))
 
 
 def test_a_lost_spacing_is_a_warning(acdc_root, tmp_path):

@@ -111,19 +111,24 @@ class _Rays:
     """Rays from a point of a mask in all directions."""
 
     def __init__(self, middle: np.ndarray, pixel: np.ndarray, shape: tuple[int, ...]) -> None:
-        self.step = _STEP_PX * float(pixel.min())
+        self.middle, self.pixel, self.step = middle, pixel, _STEP_PX * float(pixel.min())
         far = np.hypot(*(np.maximum(middle, np.array(shape) - middle) * pixel))
         self.radius = (np.arange(int(far / self.step)) + 0.5) * self.step
         way = np.stack([np.sin(DIRECTIONS), np.cos(DIRECTIONS)])[:, :, None] * self.radius
         self.points = middle[:, None, None] + way / pixel[:, None, None]
 
     def _sample(self, mask: np.ndarray) -> np.ndarray:
+        """The mask along each ray as far as any of it lies, ``(ANGLES, n)``."""
         from scipy import ndimage
 
-        return ndimage.map_coordinates(mask.astype(np.float32), self.points, order=1, prefilter=False)
+        away = (np.argwhere(mask) - self.middle) * self.pixel
+        reach = np.sqrt((away**2).sum(axis=1).max(initial=0.0)) + np.hypot(*self.pixel)
+        points = self.points[:, :, : int(reach / self.step) + 1]
+        return ndimage.map_coordinates(mask.astype(np.float32), points, order=1, prefilter=False)
 
     def squared_radius(self, mask: np.ndarray) -> np.ndarray:
-        return 2 * self.step * (self._sample(mask) * self.radius).sum(-1)
+        samples = self._sample(mask)
+        return 2 * self.step * (samples * self.radius[: samples.shape[-1]]).sum(-1)
 
     def length(self, mask: np.ndarray) -> np.ndarray:
         return self.step * self._sample(mask).sum(-1)

@@ -38,7 +38,8 @@ class ConvBlock(nn.Sequential):
         A convolution is linear in its input's channels: two smaller ones save the copy, and that of its gradient.
         """
         first, *others = self
-        assert isinstance(first, (nn.Conv2d, nn.Conv3d))
+        if not isinstance(first, (nn.Conv2d, nn.Conv3d)):  # packed
+            return self(torch.cat([x, y], dim=1))
         convolve, channels = _CONVOLVE[x.ndim - 2], x.shape[1]
         out = convolve(x, first.weight[:, :channels], first.bias, padding=1)
         out += convolve(y, first.weight[:, channels:], padding=1)
@@ -117,10 +118,10 @@ class UNet(nn.Module):
 def standardise(x: Tensor) -> Tensor:
     """Every item of a batch with mean 0 and SD 1 over its voxels that are not padding (exactly 0)."""
     axes = tuple(range(1, x.ndim))
-    inside = x != 0
-    count = inside.sum(dim=axes, keepdim=True).clamp(min=1)
+    count = x.sign().abs().sum(dim=axes, keepdim=True).clamp(min=1.0)
     mean = x.sum(dim=axes, keepdim=True) / count
-    variance = ((x - mean).square() * inside).sum(dim=axes, keepdim=True) / count
+    # Padding adds nothing to a sum of squares.
+    variance = (torch.linalg.vector_norm(x, dim=axes, keepdim=True).square() / count - mean.square()).clamp(min=0.0)
     return (x - mean) * torch.rsqrt(variance + 1e-5)
 
 

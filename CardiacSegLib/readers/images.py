@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +33,8 @@ _MOST_COLOURS = 4
 _FEW_SLICES = 4
 _LONGEST_STACK_MM = 300.0
 _LABEL_MAP_VALUES = 8
+#: Of a packed file its unpacked bytes are kept beside the image while that is read.
+_MOST_IN_MEMORY = 256 * 2**20
 
 
 def is_image_file(path: Path) -> bool:
@@ -62,20 +65,52 @@ def load_image(path: Path) -> sitk.Image:
     if path.stat().st_size == 0:
         raise StudyError(f"'{path}' is empty (0 bytes). Copy or export it again.")
     nrrd = path.name.lower().endswith(".nrrd")
+    content = b""
     try:
-        check_nrrd(path) if nrrd else check_nifti(path)
+        if nrrd:
+            check_nrrd(path)
+        else:
+            content = check_nifti(path)
     except OSError as error:
         raise StudyError(f"'{path}' cannot be read: {error.strerror or 'damaged'}. Check the permission.") from error
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
         # By the name alone: of the many formats that ITK guesses some lead to other files.
-        with plain_path(path) as plain, _alone(plain) as file:
+        with _unpacked(path, content) as file:
             return sitk.ReadImage(str(file), imageIO="NrrdImageIO" if nrrd else "NiftiImageIO")
     except (RuntimeError, MemoryError) as error:
         raise StudyError(
             f"'{path}' cannot be read as NIfTI or NRRD: it is cut off, damaged or of another format. "
             f"Copy or export it again. (Reader: {_last_line(error)})"
         ) from error
+
+
+@contextmanager
+def _unpacked(path: Path, content: bytes) -> Iterator[Path]:
+    """A way to the file for ITK: of a packed one to its unpacked bytes, where the system has files in memory alone.
+
+    ITK takes as long to unpack as the check before it. Nothing of the patient gets onto a disk.
+    """
+    with ExitStack() as stack:
+        way = None
+        if path.name.lower().endswith(".gz") and len(content) <= _MOST_IN_MEMORY:
+            way = _in_memory(content, stack)
+        yield way or stack.enter_context(_alone(stack.enter_context(plain_path(path))))
+
+
+def _in_memory(content: bytes, stack: ExitStack) -> Path | None:
+    """A NIfTI file that lasts as long as the stack, if the system can (Linux)."""
+    if not hasattr(os, "memfd_create"):
+        return None
+    try:
+        way = Path(stack.enter_context(tempfile.TemporaryDirectory()), "file.nii")
+        memory = stack.enter_context(os.fdopen(os.memfd_create("cardiacseg"), "wb"))
+        memory.write(content)
+        memory.flush()
+        way.symlink_to(f"/proc/self/fd/{memory.fileno()}")
+        return way if way.exists() else None
+    except OSError:
+        return None
 
 
 @contextmanager

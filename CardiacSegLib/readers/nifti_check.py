@@ -39,16 +39,20 @@ class _Voxels:
     bytes: int
 
 
-def check_nifti(path: Path) -> None:
-    """Raise a StudyError if a file is no NIfTI-1, or damaged, too large, or holds NaN or infinity.
+def check_nifti(path: Path) -> bytes:
+    """The unpacked bytes of a file, up to its last voxel.
 
     Nothing doubtful is left to ITK: some headers make it write where it must not.
+
+    Raises:
+        StudyError: it is no NIfTI-1, or damaged, too large, or holds NaN or infinity.
     """
     content, voxels = _content(path)
     if voxels.kind in _FLOATS:
         values = np.frombuffer(content, np.dtype(voxels.order + _FLOATS[voxels.kind]), voxels.count, voxels.start)
         if not np.isfinite(values).all():
             raise StudyError(f"'{path}' holds values that are not finite (NaN or infinity). Export it again.")
+    return content
 
 
 def is_whole_nifti(path: Path) -> bool:

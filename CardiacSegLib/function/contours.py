@@ -17,7 +17,7 @@ ANGLES = 120
 #: The directions in radians, from the array's x axis towards its y axis.
 DIRECTIONS = np.arange(ANGLES) * (2 * np.pi / ANGLES)
 
-_STEP_PX = 0.25  # along a ray
+_STEP_PX = 0.5  # along a ray: thickness is within 0.02 mm of that by steps of 0.05
 # A Gaussian along the contour takes away what is left of the pixels' steps: an angle at a large radius, so many pixels
 # of arc at a small one, where a pixel spans a large angle.
 _SMOOTH_RAD, _SMOOTH_PX = np.radians(6.0), 1.5
@@ -74,7 +74,7 @@ def _slice_contours(plane: np.ndarray, spacing: tuple[float, ...]) -> tuple[np.n
     muscle = np.pad(plane[box] == Label.MYO, 2) & heart & ~cavity
     pixel = np.asarray(spacing)
     middle = np.array(ndimage.center_of_mass(cavity))
-    rays = _Rays(middle, pixel, heart.shape)
+    rays = _Rays(middle, pixel, heart)
     endo, epi = rays.squared_radius(cavity), rays.squared_radius(heart)
     is_muscle = rays.length(muscle) >= _LEAST_MUSCLE_PX * pixel.mean()
     if not is_muscle.any():
@@ -108,27 +108,23 @@ def _largest(mask: np.ndarray) -> np.ndarray:
 
 
 class _Rays:
-    """Rays from a point of a mask in all directions."""
+    """Rays from a point of a mask in all directions, as far as any of it lies."""
 
-    def __init__(self, middle: np.ndarray, pixel: np.ndarray, shape: tuple[int, ...]) -> None:
-        self.middle, self.pixel, self.step = middle, pixel, _STEP_PX * float(pixel.min())
-        far = np.hypot(*(np.maximum(middle, np.array(shape) - middle) * pixel))
-        self.radius = (np.arange(int(far / self.step)) + 0.5) * self.step
+    def __init__(self, middle: np.ndarray, pixel: np.ndarray, mask: np.ndarray) -> None:
+        self.step = _STEP_PX * float(pixel.min())
+        away = (np.argwhere(mask) - middle) * pixel
+        far = np.sqrt((away**2).sum(axis=1).max(initial=0.0)) + np.hypot(*pixel)
+        self.radius = (np.arange(int(far / self.step) + 1) + 0.5) * self.step
         way = np.stack([np.sin(DIRECTIONS), np.cos(DIRECTIONS)])[:, :, None] * self.radius
         self.points = middle[:, None, None] + way / pixel[:, None, None]
 
     def _sample(self, mask: np.ndarray) -> np.ndarray:
-        """The mask along each ray as far as any of it lies, ``(ANGLES, n)``."""
         from scipy import ndimage
 
-        away = (np.argwhere(mask) - self.middle) * self.pixel
-        reach = np.sqrt((away**2).sum(axis=1).max(initial=0.0)) + np.hypot(*self.pixel)
-        points = self.points[:, :, : int(reach / self.step) + 1]
-        return ndimage.map_coordinates(mask.astype(np.float32), points, order=1, prefilter=False)
+        return ndimage.map_coordinates(mask.astype(np.float32), self.points, order=1, prefilter=False)
 
     def squared_radius(self, mask: np.ndarray) -> np.ndarray:
-        samples = self._sample(mask)
-        return 2 * self.step * (samples * self.radius[: samples.shape[-1]]).sum(-1)
+        return 2 * self.step * (self._sample(mask) * self.radius).sum(-1)
 
     def length(self, mask: np.ndarray) -> np.ndarray:
         return self.step * self._sample(mask).sum(-1)

@@ -414,18 +414,24 @@ def test_cycle_that_does_not_fit_the_cine_is_refused_in_words(volume, cine) -> N
 # --------------------------------------------------------------------------------------- what was automatic
 
 
+def is_out_of_tree(node) -> bool:
+    """What qMRMLSortFilterSubjectHierarchyProxyModel asks."""
+    name = slicer.vtkMRMLSubjectHierarchyConstants.GetSubjectHierarchyExcludeFromTreeAttributeName()
+    return bool(node.GetAttribute(name))
+
+
 def test_automatic_copy_is_hidden_without_display_and_saved_with_the_scene(scene, volume) -> None:
     volume.SetAndObserveTransformNodeID(add_transform(scene, rigid()).GetID())
     node = output.keepAutomatic(labels_on(volume, heart()), volume, "ED automatic")
     assert node.IsA("vtkMRMLLabelMapVolumeNode") and node.GetScene() is scene
-    assert node.GetAttribute(output.NOT_LISTED[0]) and node.GetSaveWithScene() and node.GetDisplayNode() is None
+    assert is_out_of_tree(node) and node.GetSaveWithScene() and node.GetDisplayNode() is None
     assert geometryOfVolume(node).matches(geometryOfVolume(volume))
     np.testing.assert_array_equal(output.automaticArray(node, volume), heart())
 
 
 def test_automatic_cycle_is_kept_frame_by_frame_beside_the_browser_and_through_a_file(scene, cine, tmp_path) -> None:
     kept = output.keepAutomaticSequence({i: labels_on(cine, moving(i)) for i in (0, 2)}, cine, "automatic")
-    assert kept.GetAttribute(output.NOT_LISTED[0]) and kept.GetSaveWithScene()
+    assert is_out_of_tree(kept) and kept.GetSaveWithScene()
     assert browser_of(cine).GetNumberOfSynchronizedSequenceNodes(True) == 1
     storage = kept.CreateDefaultStorageNode()
     storage.UnRegister(None)

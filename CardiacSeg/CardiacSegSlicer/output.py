@@ -23,8 +23,6 @@ from CardiacSegSlicer.sequences import browserOfProxy, geometryOfVolume, ijkToRa
 
 #: Attribute of a segmentation node: number of its frame (from 1).
 FRAME_ATTRIBUTE = "CardiacSeg.Frame"
-#: Attribute of automatic copies. Slicer's Save dialog would leave out nodes that are hidden from editors.
-NOT_LISTED = ("SubjectHierarchy.ExcludeFromTree", "1")
 
 FILL_OPACITY, OUTLINE_OPACITY, OUTLINE_PX = 0.15, 1.0, 2
 WALL_OPACITY_3D = 0.4  # the cavity shows through
@@ -215,7 +213,7 @@ def _addSequence(cineProxy, name: str, hidden: bool):
     sequence = slicer.vtkMRMLSequenceNode()
     sequence.SetName(name)
     if hidden:
-        sequence.SetAttribute(*NOT_LISTED)
+        _leaveOutOfTree(sequence)
     sequence.SetIndexName(cine.GetIndexName())
     sequence.SetIndexUnit(cine.GetIndexUnit())
     sequence.SetIndexType(cine.GetIndexType())
@@ -277,10 +275,16 @@ def moveToGrid(automaticNode, volumeNode) -> bool:
 def _automaticNode(labels: LabelMap, name: str):
     node = slicer.vtkMRMLLabelMapVolumeNode()
     node.SetName(name)
-    node.SetAttribute(*NOT_LISTED)  # before it enters the scene, where the tree would list it
+    _leaveOutOfTree(node)
     slicer.util.updateVolumeFromArray(node, labels.data)
     node.SetIJKToRASMatrix(ijkToRasMatrix(labels.geometry))
     return node
+
+
+def _leaveOutOfTree(node) -> None:
+    """For a node that is not yet in a scene. Slicer's Save dialog would leave out one that is hidden from editors."""
+    constants = slicer.vtkMRMLSubjectHierarchyConstants
+    node.SetAttribute(constants.GetSubjectHierarchyExcludeFromTreeAttributeName(), "1")
 
 
 def _refuseOtherGrid(labels: LabelMap, volumeNode) -> None:

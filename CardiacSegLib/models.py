@@ -267,6 +267,7 @@ def _refuse_absurd(path: Path, preset: Preset) -> None:
             and network.in_slices <= 9
             and all(0 <= p < 1 for p in network.dropout)
             and 0.3 <= images.pixel_mm <= 20
+            and (images.read_pixel_mm is None or 0.3 <= images.read_pixel_mm <= 20)
             and (images.slice_mm is None or 1 <= images.slice_mm <= 50)
             and len(images.percentiles) == 2
             and 0 <= images.percentiles[0] < images.percentiles[1] <= 100

@@ -27,6 +27,8 @@ class PreprocessingConfig:
 
     Attributes:
         pixel_mm: in-plane spacing of the network's grid.
+        read_pixel_mm: the same at test time, where it is another: augmentation teaches a network larger hearts, and on
+            finer pixels it draws finer.
         slice_mm: slice distance of the network's grid; ``None`` keeps the patient's own slices.
         clahe: contrast limited adaptive histogram equalisation, slice by slice.
         percentiles: grey values of the volume that become 0 and 1; what lies outside is clipped.
@@ -37,6 +39,7 @@ class PreprocessingConfig:
     """
 
     pixel_mm: float = 1.5
+    read_pixel_mm: float | None = None
     slice_mm: float | None = None
     clahe: bool = False
     percentiles: tuple[float, float] = (1.0, 99.0)
@@ -228,13 +231,14 @@ def make_grid(
 ) -> NetworkGrid:
     """The network's grid for a native grid of ``shape`` and ``spacing`` mm, both ``(z, y, x)``.
 
-    In training every field has the configured size; at test time it grows in steps of :data:`POOLING_MULTIPLE` until
-    the whole image lies in it, and any number of slices is kept.
+    In training every field has the configured size; at test time pixels may be finer, the field grows in steps of
+    :data:`POOLING_MULTIPLE` until the whole image lies in it, and any number of slices is kept.
 
     Raises:
         StudyError: the image is larger than any heart needs: its spacing is wrong.
     """
     depth, height, width = shape
+    pixel_mm = config.pixel_mm if training or config.read_pixel_mm is None else config.read_pixel_mm
     planar = []
     for size, step in zip((height, width), spacing[1:]):
         if size * step > LARGEST_FIELD_MM:
@@ -242,10 +246,10 @@ def make_grid(
                 f"The image is {size * step / 1000:.1f} m wide ({size} pixels of {step:g} mm): its pixel spacing is "
                 "wrong. Correct it in the file, or export the image again."
             )
-        extent = size * step / config.pixel_mm
+        extent = size * step / pixel_mm
         grown = POOLING_MULTIPLE * math.ceil((extent - 1e-6) / POOLING_MULTIPLE)
         out_size = config.train_size if training else max(config.min_size, grown)
-        planar.append(_Axis(size, step, out_size, config.pixel_mm, (size - 1) / 2.0))
+        planar.append(_Axis(size, step, out_size, pixel_mm, (size - 1) / 2.0))
     out_step = config.slice_mm or spacing[0]
     natural = depth if config.slice_mm is None else max(1, math.ceil(depth * spacing[0] / out_step - 1e-6))
     slices = config.train_slices if training and config.train_slices else natural

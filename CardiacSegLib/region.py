@@ -27,9 +27,9 @@ MARGIN_MM = 40.0
 HEART_PROBABILITY = 0.3
 #: Fewer pixels than this, over all slices, are no heart. A child's in a thin stack has hundreds.
 FEWEST_PIXELS = 30
-#: A field of no more pixels than this is read whole: a region saves little there, and where an image was cut close to
-#: the heart the finder misses the surroundings that it knows a heart by.
-SMALL_FIELD = 160**2
+#: A field no larger than this is read whole: a region saves little there, and where an image was cut close to the heart
+#: the finder misses the surroundings that it knows a heart by.
+SMALL_FIELD_MM2 = 240.0**2
 #: So is one of which the region is more than this share.
 LARGEST_SHARE = 0.5
 #: Of the slices every second is looked at, and the last: a heart is the widest in the middle of a stack.
@@ -68,7 +68,7 @@ class HeartFinder:
         """
         from CardiacSegLib.inference import predict_volume
 
-        if math.prod(grid.shape[1:]) <= SMALL_FIELD:
+        if math.prod(axis.out_size * axis.out_step for axis in grid.axes[1:]) <= SMALL_FIELD_MM2:
             return None
         shape = (values.shape[0], values.shape[1], values.shape[2])
         coarse = make_grid(shape, spacing, self.preprocessing)

@@ -65,6 +65,20 @@ def test_at_test_time_nothing_of_any_image_is_cut_away(depth, height, width, spa
         assert grid.native_shape == (depth, height, width)
 
 
+def test_pixels_may_be_finer_at_test_time_and_are_as_ever_in_training():
+    finer, shape, spacing = (
+        PreprocessingConfig(pixel_mm=1.5, read_pixel_mm=1.2, min_size=32),
+        (5, 200, 180),
+        (9, 1.4, 1.4),
+    )
+    assert [axis.out_step for axis in make_grid(shape, spacing, finer).axes] == [9, 1.2, 1.2]
+    assert make_grid(shape, spacing, finer, training=True) == make_grid(shape, spacing, PLANAR, training=True)
+    soft = ellipsoid((9.0, 1.4, 1.4), (0.0, 5.0, -9.0), soft=True)
+    grid = make_grid(soft.shape, (9.0, 1.4, 1.4), finer)
+    back = grid.probabilities_to_native(grid._map(np.stack([1 - soft, soft]), forward=True))[1]
+    assert overlap(soft > 0.5, back > 0.5) >= 0.98
+
+
 def test_a_training_field_that_is_too_small_says_so():
     cut = make_grid((10, 512, 512), (10.0, 1.0, 1.0), PLANAR, training=True)
     assert 0.4 < cut.outside(np.ones(cut.native_shape, bool)) < 0.5  # 384 of 512 mm in y and x

@@ -132,6 +132,19 @@ def test_a_run_goes_on_only_with_the_settings_that_it_began_with(phantoms, tmp_p
         train(phantoms, tmp_path, tiny_preset(epochs=1), [], settings())
 
 
+def test_a_run_of_an_older_version_goes_on(phantoms, tmp_path):
+    """Its checkpoint holds a preset without what is new."""
+    once = settings()
+    once.should_stop = lambda: True
+    train(phantoms, tmp_path, tiny_preset(epochs=2), [], once)
+    state = torch.load(tmp_path / "last.pt", weights_only=True)
+    preset = json.loads(state["preset"])
+    del preset["preprocessing"]["read_pixel_mm"]
+    torch.save({**state, "preset": json.dumps(preset)}, tmp_path / "last.pt")
+    train(phantoms, tmp_path, tiny_preset(epochs=2), [], settings())
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 2
+
+
 def test_a_loss_that_explodes_is_said_in_words(phantoms, tmp_path):
     wild = tiny_preset(epochs=3)
     wild = replace(wild, training=replace(wild.training, optimiser="sgd", learning_rate=1e30, gradient_clip=0.0))
@@ -263,7 +276,7 @@ def test_a_cross_validation_goes_on_only_with_the_start_that_it_began_with(phant
 
 @pytest.mark.parametrize("begun", [False, True])
 def test_a_cross_validation_of_an_older_version_goes_on(begun, phantoms, tmp_path):
-    """Its splits.json says nothing of a start, whether there was one or not."""
+    """Its splits.json says nothing of a start, whether there was one or not, and its preset lacks what is new."""
     preset, output = tiny_preset(epochs=1), tmp_path / "on"
     how = settings()
     if begun:
@@ -273,6 +286,7 @@ def test_a_cross_validation_of_an_older_version_goes_on(begun, phantoms, tmp_pat
     file = output / "splits.json"
     held = json.loads(file.read_text())
     assert bool(held.pop("start")) is begun
+    del held["preset"]["preprocessing"]["read_pixel_mm"]
     file.write_text(json.dumps(held))
     whole = cross_validate(phantoms, output, preset, how, folds=2)
     assert whole is not None and len(whole.patients) == 6
@@ -317,6 +331,8 @@ def test_the_prepared_set_is_kept_and_renewed_when_the_data_changes(phantoms, tm
     again = pack(cases, config, tmp_path)
     assert torch.equal(first.images, again.images) and torch.equal(first.labels, again.labels)
     assert first.volumes[0].truth.geometry == again.volumes[0].truth.geometry
+    assert len(list(tmp_path.glob("*.npz"))) == 1
+    pack(cases, replace(config, read_pixel_mm=1.0, region=True), tmp_path)  # which training does not look at
     assert len(list(tmp_path.glob("*.npz"))) == 1
     os.utime(cases[0].folder / "Info.cfg", ns=(1, 1))
     pack(cases, config, tmp_path)

@@ -158,6 +158,7 @@ def _packed_case(
     if cache is not None:
         stamps = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(case.folder.iterdir())]
         packed_by = {**asdict(config), "region": False}  # training reads the whole field
+        del packed_by["read_pixel_mm"]
         key = json.dumps([_PACK_VERSION, str(case.folder.resolve()), stamps, packed_by])
         path = cache / f"{case.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
         with contextlib.suppress(Exception):  # a damaged file breaks in many ways; it is made again

@@ -84,7 +84,7 @@ _DEFAULT_2D = Preset(
     name="default-2d",
     summary="Slice by slice with both neighbours; AdamW, cosine, averaged weights, augmented for other scanners.",
     network=NetworkConfig(features=(16, 32, 64, 128, 256), dropout=(0.1,), standardise=True),
-    preprocessing=PreprocessingConfig(min_size=128, region=True),
+    preprocessing=PreprocessingConfig(min_size=128, region=True, read_pixel_mm=1.3),
     loss=LossConfig(kind="dice-ce", dice_weights=(0.0, 1.0, 1.0, 1.0)),
     augmentation=STRANGERS,
     training=TrainingConfig(

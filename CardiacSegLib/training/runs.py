@@ -20,7 +20,7 @@ from typing import Any, Callable
 import torch
 
 from CardiacSegLib import __version__
-from CardiacSegLib.errors import TrainingError
+from CardiacSegLib.errors import ModelError, TrainingError
 from CardiacSegLib.inference import Segmenter, choose_device, supports_mixed_precision
 from CardiacSegLib.metrics.evaluation import Evaluation, evaluate_pairs
 from CardiacSegLib.models import find_model, load_model
@@ -304,7 +304,8 @@ def _same_run(output: Path, now: dict[str, Any], start: dict[str, str]) -> dict[
         try:
             before = json.loads(path.read_text(encoding="utf-8"))
             sums = dict(before.get("start", start))  # older versions did not record it
-        except (ValueError, TypeError, AttributeError) as error:
+            before["preset"] = json.loads(json.dumps(Preset.from_dict(before.get("preset")).to_dict()))  # nor all of it
+        except (ValueError, TypeError, AttributeError, ModelError) as error:
             raise TrainingError(f"'{path}' is damaged. Delete it, or give another output folder.") from error
         now = json.loads(json.dumps(now))
         changed = [key for key in now if before.get(key) != now[key]]

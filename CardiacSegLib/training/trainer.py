@@ -310,7 +310,7 @@ class Trainer:
             return
         try:
             state = torch.load(path, map_location=self.device, weights_only=True)
-            same = state["preset"] == json.dumps(self.preset.to_dict(), sort_keys=True)
+            same = Preset.from_dict(json.loads(state["preset"])) == self.preset
             same_split = state["split"] == json.dumps(self.options.split, sort_keys=True)
             start = json.loads(state.get("start", json.dumps(self.start)))  # older ones do not hold it
         except Exception as error:

@@ -25,6 +25,8 @@ from CardiacSegLib.errors import CardiacSegError
 #: Complete results that a killed run could not move any more.
 _READY = ".cardiacseg-ready"
 _REPLACED = ".replaced.json"
+#: So often, and after such a pause, a process looks again whether another has done.
+_TRIES, _PAUSE_S = 40, 0.05
 _ASIDE = re.compile(r"\.~([0-9a-f]{8})-([0-9]+)-")
 
 
@@ -116,8 +118,9 @@ def settle(folder: Path) -> None:
     if not folder.is_dir():
         return
     try:
-        with _alone_in(folder):
-            _move_all(folder / _READY, folder)
+        if (folder / _READY).exists():
+            with _alone_in(folder):
+                _move_all(folder / _READY, folder)
         _remove_abandoned(folder, "-results")
     except OSError as error:
         raise CardiacSegError(f"'{folder}' cannot be written: {error.strerror}.") from error
@@ -148,8 +151,9 @@ def plain_path(path: Path) -> Iterator[Path]:
 def _alone_in(folder: Path) -> Iterator[None]:
     """No other process moves results in this folder meanwhile, where the system can see to that.
 
-    The lock goes with its process, and leaves nothing behind. Windows and some network disks have none for folders:
-    there two that move at one moment may leave a file that the later one was to remove, and no more than that.
+    The lock goes with its process, and leaves nothing behind. Windows and some network disks have none for folders, and
+    one that does not come free in seconds is not waited for: then two that move at one moment may leave a file that
+    the later one was to remove.
     """
     try:
         import fcntl
@@ -159,15 +163,23 @@ def _alone_in(folder: Path) -> Iterator[None]:
         yield
         return
     try:
-        with suppress(OSError):
-            fcntl.flock(place, fcntl.LOCK_EX)
+        for _ in range(_TRIES):
+            try:
+                fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(_PAUSE_S)
+            except OSError:
+                break
         yield
     finally:
+        with suppress(OSError):  # a process that was forked meanwhile would keep it
+            fcntl.flock(place, fcntl.LOCK_UN)
         os.close(place)
 
 
-def _make_ready(stage: Path, folder: Path, tries: int = 40) -> None:
-    for left in reversed(range(tries)):
+def _make_ready(stage: Path, folder: Path) -> None:
+    for left in reversed(range(_TRIES)):
         _move_all(folder / _READY, folder)  # what a killed run left
         try:
             os.rename(stage, folder / _READY)
@@ -175,7 +187,7 @@ def _make_ready(stage: Path, folder: Path, tries: int = 40) -> None:
         except OSError as error:  # without a lock: another process is moving its own
             if not left or not _taken(error):
                 raise
-            time.sleep(0.05)
+            time.sleep(_PAUSE_S)
 
 
 def _taken(error: OSError) -> bool:
@@ -245,8 +257,8 @@ def _remove_abandoned(folder: Path, ending: str) -> None:
 def _lives(process: int) -> bool:
     if process == os.getpid():
         return True
-    if os.name != "posix":
-        return False  # a file that is open elsewhere cannot be removed there
+    if os.name == "nt":
+        return _lives_on_windows(process)
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -254,3 +266,19 @@ def _lives(process: int) -> bool:
     except (PermissionError, OverflowError):
         return True
     return True
+
+
+def _lives_on_windows(process: int) -> bool:
+    """There ``os.kill`` with signal 0 would end the process."""
+    import ctypes
+
+    query_limited_information, access_denied, still_active = 0x1000, 5, 259
+    kernel = ctypes.WinDLL("kernel32", use_last_error=True)  # type: ignore[attr-defined]
+    kernel.OpenProcess.restype = ctypes.c_void_p
+    handle = kernel.OpenProcess(query_limited_information, False, process)
+    if not handle:
+        return bool(ctypes.get_last_error() == access_denied)  # type: ignore[attr-defined]
+    code = ctypes.c_ulong()
+    known = kernel.GetExitCodeProcess(ctypes.c_void_p(handle), ctypes.byref(code))
+    kernel.CloseHandle(ctypes.c_void_p(handle))
+    return not known or code.value == still_active

@@ -36,8 +36,8 @@ from CardiacSegLib.study import STRUCTURES, CineStudy, Label, LabelMap
 
 #: Pixels that go through a 2D network at once on a CPU: a whole stack's region, but not the whole field of many slices.
 _CPU_PIXELS = 240_000
-#: Pixels around what was drawn that are read once more in the mirrored image.
-_MIRRORED_MARGIN = 16
+#: Around what was drawn so much is read once more in the mirrored image.
+_MIRRORED_MARGIN_MM = 24.0
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -80,7 +80,9 @@ def memory_format(config: NetworkConfig) -> torch.memory_format:
 
 def compiled_for(network: UNet, device: torch.device, reduced_precision: bool = True) -> UNet:
     """A copy of a network for inference on a device: batch norms folded into convolutions, channels last, and in
-    bfloat16 (CPU) or half precision (CUDA) where the device is faster for it; on a CPU its convolutions packed."""
+    bfloat16 (CPU) or half precision (CUDA) where the device is faster for it; on a CPU its convolutions packed.
+
+    It can be run and nothing else: packed weights are neither copied nor saved."""
     network = copy.deepcopy(network).eval()
     for module in network.modules():
         if isinstance(module, ConvBlock):
@@ -116,10 +118,11 @@ def placed(network: UNet, device: torch.device) -> UNet:
 def network_inputs(volume: Tensor, config: NetworkConfig) -> Tensor:
     """A prepared volume ``(z, y, x)`` as a batch: each slice with its neighbours in 2D, the whole stack in 3D.
 
-    Beyond the end of the stack its last slice is repeated.
+    Beyond the end of the stack its last slice is repeated. A single slice gets an empty one beside it in 3D, as in the
+    padded volumes of the training: oneDNN's bfloat16 convolutions of one slice read memory that nobody has written.
     """
     if config.dims == 3:
-        return volume[None, None]
+        return (volume if len(volume) > 1 else torch.cat([volume, torch.zeros_like(volume)]))[None, None]
     depth = len(volume)
     offsets = torch.arange(config.in_slices, device=volume.device) - config.in_slices // 2
     index = (torch.arange(depth, device=volume.device)[:, None] + offsets).clamp(0, depth - 1)
@@ -152,7 +155,7 @@ def predict_volume(
         with torch.autocast(device.type, torch.bfloat16, enabled=mixed_precision):
             logits = network(part.contiguous(memory_format=memory_format(config)))
         parts.append(torch.softmax(logits.float(), dim=1))
-    return parts[0][0] if config.dims == 3 else torch.cat(parts).transpose(0, 1)
+    return parts[0][0][:, : len(volume)] if config.dims == 3 else torch.cat(parts).transpose(0, 1)
 
 
 @torch.inference_mode()
@@ -248,6 +251,14 @@ class Segmenter:
         except RuntimeError as error:
             self._fall_back(error)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the networks, which are made again: packed weights cannot be copied."""
+        return {**self.__dict__, "_networks": [], "_finder": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._networks = self._compile(self.device)
+
     def _compile(self, device: torch.device) -> list[UNet]:
         if any(model.preset.preprocessing.region for model in self.models):
             self._finder = HeartFinder(device)
@@ -325,11 +336,11 @@ class Segmenter:
             volume = torch.from_numpy(part.greys_to_network(values))
             mean, labels = self._mean(volume, numbers)
             if labels.any() and not touches_edge(labels, region, grid):
-                agreement = self._mirrored_dice(labels, volume, numbers) if mirrored else {}
+                agreement = self._mirrored_dice(labels, volume, numbers, grid) if mirrored else {}
                 return _Read(part.probabilities_in_window(mean), part.window, agreement)
         volume = torch.from_numpy(grid.greys_to_network(values))
         mean, labels = self._mean(volume, numbers)
-        agreement = self._mirrored_dice(labels, volume, numbers) if mirrored else {}
+        agreement = self._mirrored_dice(labels, volume, numbers, grid) if mirrored else {}
         return _Read(grid.probabilities_to_native(mean), (slice(None),) * 3, agreement)
 
     def _find_heart(self, values: np.ndarray, spacing: tuple[float, float, float], grid: NetworkGrid) -> Region | None:
@@ -346,9 +357,12 @@ class Segmenter:
         mean = self._mean_by(read, volume, numbers)
         return mean, labels_from_probabilities(mean, self.largest_component)
 
-    def _mirrored_dice(self, labels: np.ndarray, volume: Tensor, numbers: Sequence[int]) -> dict[Label, float]:
+    def _mirrored_dice(
+        self, labels: np.ndarray, volume: Tensor, numbers: Sequence[int], grid: NetworkGrid
+    ) -> dict[Label, float]:
         """By structure the Dice of labels with what the same models draw in the mirrored volume, around the labels."""
-        rows, columns = (_around(np.asarray(labels.any(axis=axes))) for axes in ((0, 2), (0, 1)))
+        margin = round(_MIRRORED_MARGIN_MM / grid.axes[1].out_step)
+        rows, columns = (_around(np.asarray(labels.any(axis=axes)), margin) for axes in ((0, 2), (0, 1)))
         drawn = labels[:, rows, columns]
         mean = self._mean_by(predict_mirrored, volume[:, rows, columns], numbers)
         again = labels_from_probabilities(mean, self.largest_component)
@@ -378,12 +392,12 @@ class Segmenter:
         self._networks = self._compile(self.device)
 
 
-def _around(drawn: np.ndarray) -> slice:
+def _around(drawn: np.ndarray, margin: int) -> slice:
     """The lines of an axis that hold what was drawn, with what a network knows a heart by; all if nothing was."""
     lines = np.flatnonzero(drawn)
     if not lines.size:
         return slice(0, len(drawn))
-    low, high = int(lines[0]) - _MIRRORED_MARGIN, int(lines[-1]) + 1 + _MIRRORED_MARGIN
+    low, high = int(lines[0]) - margin, int(lines[-1]) + 1 + margin
     wanted = min(POOLING_MULTIPLE * math.ceil((high - low) / POOLING_MULTIPLE), len(drawn))
     start = max(0, min((low + high - wanted) // 2, len(drawn) - wanted))
     return slice(start, start + wanted)

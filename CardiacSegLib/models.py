@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from CardiacSegLib.networks.unet import UNet
 
 FORMAT = "cardiacseg-model"
-FORMAT_VERSION = 1
+#: 2 is for models that read other pixels than they were trained on, which older versions of this program cannot.
+FORMAT_VERSION = 2
 SUFFIX = ".pt"
 #: The largest preset has 10 million.
 _MOST_WEIGHTS = 300_000_000
@@ -172,11 +173,15 @@ def save_model(path: Path, model: TrainedModel) -> None:
     halves = {
         k: v.detach().cpu().half() if v.is_floating_point() else v.detach().cpu() for k, v in model.weights.items()
     }
+    preset = model.preset.to_dict()
+    older = preset["preprocessing"]["read_pixel_mm"] is None
+    if older:
+        del preset["preprocessing"]["read_pixel_mm"]
     header = {
         "format": FORMAT,
-        "version": FORMAT_VERSION,
+        "version": 1 if older else FORMAT_VERSION,
         "labels": {label.name: int(label) for label in Label},
-        "preset": model.preset.to_dict(),
+        "preset": preset,
         "facts": model.facts,
         "card": model.card,
     }

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -99,6 +102,32 @@ def test_a_packed_convolution_gives_what_the_convolution_and_relu_give(dims, kin
             torch.testing.assert_close(together(x), conv(x).relu(), atol=error, rtol=error)
 
 
+def test_convolutions_are_left_alone_where_onednn_is_switched_off():
+    conv = torch.nn.Conv2d(3, 5, 3, padding=1)
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert packed(conv) is None
+    assert packed(conv) is not None
+
+
+def test_one_slice_in_a_3d_network_gives_the_same_every_time_and_as_in_float32():
+    """oneDNN's bfloat16 convolutions of a single slice read memory that nobody has written."""
+    torch.manual_seed(0)
+    network = build_network(get_preset("default-3d").network).eval()
+    volume = torch.rand(1, 64, 64)
+    exact = predict_volume(compiled_for(network, CPU, reduced_precision=False), volume, CPU)
+    assert exact.shape == (4, 1, 64, 64)
+    for _ in range(3):
+        found = predict_volume(compiled_for(network, CPU), volume, CPU)
+        torch.testing.assert_close(found, exact, atol=0.1, rtol=0)
+
+
+def test_a_segmenter_can_be_sent_to_another_process(fast, phantom):
+    segmenter = Segmenter(fast, "cpu")
+    sent = pickle.loads(pickle.dumps(segmenter))
+    for labels in (s.segment(phantom.study, [0]).labels[0].data for s in (sent, copy.deepcopy(segmenter))):
+        np.testing.assert_array_equal(labels, segmenter.segment(phantom.study, [0]).labels[0].data)
+
+
 @pytest.mark.parametrize("why", ["no such operator", "other arguments", "another result"])
 def test_where_pytorch_cannot_pack_convolutions_a_network_runs_as_it_is(fast, monkeypatch, why):
     x = torch.rand(2, 3, 64, 64)
@@ -120,15 +149,15 @@ def test_where_pytorch_cannot_pack_convolutions_a_network_runs_as_it_is(fast, mo
 def test_the_mirrored_reading_is_of_what_was_drawn_and_its_surroundings():
     drawn = np.zeros(200, bool)
     drawn[[90, 120]] = True
-    around = _around(drawn)
+    around = _around(drawn, 16)
     assert around.start <= 90 - 16 and around.stop >= 121 + 16 and (around.stop - around.start) % 16 == 0
-    assert _around(drawn).stop - _around(drawn).start < 100
+    assert _around(drawn, 16).stop - _around(drawn, 16).start < 100
     for edge in (0, 199):  # never beyond the axis
         drawn[:] = False
         drawn[edge] = True
-        at_edge = _around(drawn)
+        at_edge = _around(drawn, 16)
         assert 0 <= at_edge.start <= edge < at_edge.stop <= 200
-    assert _around(np.zeros(50, bool)) == slice(0, 50)
+    assert _around(np.zeros(50, bool), 16) == slice(0, 50)
 
 
 def test_a_study_gives_the_same_labels_every_time_and_frame_by_frame(fast, phantom):

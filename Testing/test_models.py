@@ -189,3 +189,14 @@ def test_an_ensemble_gives_the_mean_of_its_networks(model_file, tmp_path, monkey
     both, one, two = (probabilities(name).probabilities[0] for name in ("pair", "pair-1", "pair-2"))
     assert np.abs(one - two).max() > 1e-3
     np.testing.assert_allclose(both, (one + two) / 2, atol=1e-5)
+
+
+def test_a_model_file_asks_for_no_newer_program_than_it_needs(tmp_path):
+    model = load_model("fast")
+    reading = replace(model.preset, preprocessing=replace(model.preset.preprocessing, read_pixel_mm=1.2))
+    for name, preset, version in (("plain", model.preset, 1), ("finer", reading, 2)):
+        save_model(tmp_path / f"{name}.pt", replace(model, preset=preset))
+        header = json.loads(torch.load(tmp_path / f"{name}.pt", weights_only=True)["header"])
+        assert header["version"] == version
+        assert ("read_pixel_mm" in header["preset"]["preprocessing"]) == (version == 2)
+        assert load_model(tmp_path / f"{name}.pt").preset == preset

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from CardiacSegLib.augmentation import Augmenter
 from CardiacSegLib.losses import SegmentationLoss, log_dice_loss, weighted_cross_entropy
 from CardiacSegLib.networks.config import NetworkConfig
-from CardiacSegLib.networks.unet import ConvBlock, build_network
+from CardiacSegLib.networks.unet import ConvBlock, build_network, standardise
 from CardiacSegLib.training.config import AugmentationConfig, LossConfig
 from CardiacSegLib.training.presets import AUGMENTATIONS, PRESETS, get_preset
 
@@ -74,6 +74,18 @@ def test_a_standardised_network_does_not_see_brightness_or_contrast():
     network = build_network(NetworkConfig(features=SMALL, in_slices=1, standardise=True)).eval()
     x = torch.rand(1, 1, 32, 32) + 0.1
     torch.testing.assert_close(network(x), network(3.0 * x + 2.0), rtol=1e-3, atol=1e-3)
+
+
+def test_bright_and_flat_inputs_are_standardised_too():
+    x = 0.9 + 0.006 * torch.randn(2, 3, 512, 512, generator=torch.Generator().manual_seed(0))
+    x[..., :100] = 0.0  # padding, which does not count
+    inside = standardise(x)[..., 100:].double()
+    exact = x[..., 100:].double()
+    sd = (exact.var(dim=(1, 2, 3), unbiased=False) + 1e-5).sqrt()
+    torch.testing.assert_close(
+        inside.std(dim=(1, 2, 3), unbiased=False), exact.std(dim=(1, 2, 3)) / sd, rtol=1e-2, atol=0
+    )
+    assert inside.mean(dim=(1, 2, 3)).abs().max() < 1e-2
 
 
 @pytest.mark.parametrize("kwargs", [{"dims": 4}, {"in_slices": 2}, {"dims": 3, "in_slices": 3}, {"upsampling": "x"}])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import struct
 from dataclasses import replace
 
 import numpy as np
@@ -212,6 +214,21 @@ def test_a_packed_file_is_read_alike_with_and_without_files_in_memory(acdc_root,
     read = load_image(packed)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(read), wanted)
     assert read.GetSpacing() == pytest.approx((1.5625, 1.5625, 10.0))
+
+
+@pytest.mark.parametrize("offset", [0, 100, 348, 352, 400])
+def test_voxels_are_read_where_itk_finds_them_whatever_the_header_says(tmp_path, offset):
+    """Of less than 348 bytes before the voxels ITK knows better."""
+    study = CineStudy(np.arange(1600, dtype=np.int16).reshape(1, 4, 20, 20), Geometry((4, 20, 20), (8.0, 1.5, 1.5)))
+    write_cine(tmp_path / "plain.nii", study)
+    content = bytearray((tmp_path / "plain.nii").read_bytes())
+    content[108:112] = struct.pack("<f", offset)
+    first = max(offset, 348)
+    moved = bytes(content[:348]) + bytes(first - 348) + bytes(content[352:])
+    (tmp_path / "cine.nii").write_bytes(moved)
+    (tmp_path / "packed.nii.gz").write_bytes(gzip.compress(moved))
+    for name in ("cine.nii", "packed.nii.gz"):
+        np.testing.assert_array_equal(read_image_file(tmp_path / name).image.ravel(), study.image.ravel())
 
 
 def test_a_lost_spacing_is_a_warning(acdc_root, tmp_path):

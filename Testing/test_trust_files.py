@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -258,6 +260,69 @@ def test_processes_that_replace_the_same_results_at_once_all_end_well(tmp_path, 
     assert sorted(p.name for p in tmp_path.iterdir()) == list("abcdef")
     if system == "locks":  # all files are of one and the same
         assert len({p.read_text() for p in tmp_path.iterdir()}) == 1
+
+
+def test_a_lock_that_another_process_keeps_is_not_waited_for_for_ever(tmp_path):
+    fcntl = pytest.importorskip("fcntl")
+    held = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    try:
+        start = time.monotonic()
+        settle(tmp_path)  # nothing to move, nothing to wait for
+        assert time.monotonic() - start < 1
+        with all_or_none(tmp_path) as aside:
+            (aside / "function.json").write_text("new")
+        assert time.monotonic() - start < 10 and (tmp_path / "function.json").read_text() == "new"
+    finally:
+        os.close(held)
+
+
+def test_a_process_that_was_forked_meanwhile_keeps_no_lock(tmp_path, monkeypatch):
+    if not hasattr(os, "fork"):
+        pytest.skip("this system has no fork")
+    children, move = [], os.replace
+
+    def forking(*paths):
+        children.append(os.fork())
+        if not children[-1]:
+            time.sleep(30)
+            os._exit(0)
+        move(*paths)
+
+    with monkeypatch.context() as mid_way, all_or_none(tmp_path) as aside:
+        (aside / "function.json").write_text("new")
+        mid_way.setattr("CardiacSegLib.files.os.replace", forking)
+    start = time.monotonic()
+    with all_or_none(tmp_path) as aside:
+        (aside / "b").write_text("new")
+    taken = time.monotonic() - start
+    for child in children:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert children and taken < 1
+
+
+def test_whether_a_process_lives_is_asked_of_windows_by_its_own_functions(monkeypatch):
+    import ctypes
+
+    from CardiacSegLib import files
+
+    class Kernel:
+        def __getattr__(self, name):
+            def function(*arguments):
+                if name == "OpenProcess":
+                    return {1: 11, 2: 12, 3: 0, 4: 0}[arguments[2]]
+                if name == "GetExitCodeProcess":
+                    arguments[1]._obj.value = {11: 259, 12: 0}[arguments[0].value]
+                return 1
+
+            self.__dict__[name] = function
+            return function
+
+    errors = iter([87, 5])
+    monkeypatch.setattr(ctypes, "WinDLL", lambda *_, **__: Kernel(), raising=False)
+    monkeypatch.setattr(ctypes, "get_last_error", lambda: next(errors), raising=False)
+    assert [files._lives_on_windows(n) for n in (1, 2, 3, 4)] == [True, False, False, True]
 
 
 def test_two_batches_at_one_output_do_each_study_once_and_both_end(tmp_path):

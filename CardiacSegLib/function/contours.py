@@ -17,7 +17,7 @@ ANGLES = 120
 #: The directions in radians, from the array's x axis towards its y axis.
 DIRECTIONS = np.arange(ANGLES) * (2 * np.pi / ANGLES)
 
-_STEP_PX = 0.5  # along a ray: thickness is within 0.02 mm of that by steps of 0.05
+_STEP_PX = 0.5  # along a ray: a segment's thickness is within 0.02 mm of that by steps of 0.05
 # A Gaussian along the contour takes away what is left of the pixels' steps: an angle at a large radius, so many pixels
 # of arc at a small one, where a pixel spans a large angle.
 _SMOOTH_RAD, _SMOOTH_PX = np.radians(6.0), 1.5

@@ -36,7 +36,7 @@ class PackedConv(nn.Module):
 
 def packed(conv: nn.Conv2d | nn.Conv3d) -> PackedConv | None:
     """The same convolution and ReLU as one, or ``None`` where this PyTorch cannot."""
-    if not torch.backends.mkldnn.is_available():
+    if not torch.backends.mkldnn.is_available() or not getattr(torch.backends.mkldnn, "enabled", True):
         return None
     dims = conv.weight.ndim - 2
     probe = torch.linspace(-1.0, 1.0, conv.in_channels * 8**dims).reshape(1, conv.in_channels, *[8] * dims)

@@ -121,7 +121,7 @@ def standardise(x: Tensor) -> Tensor:
     count = x.sign().abs().sum(dim=axes, keepdim=True).clamp(min=1.0)
     mean = x.sum(dim=axes, keepdim=True) / count
     # Padding adds nothing to a sum of squares.
-    variance = (torch.linalg.vector_norm(x, dim=axes, keepdim=True).square() / count - mean.square()).clamp(min=0.0)
+    variance = (x.square().sum(dim=axes, keepdim=True) / count - mean.square()).clamp(min=0.0)
     return (x - mean) * torch.rsqrt(variance + 1e-5)
 
 

@@ -65,19 +65,13 @@ def load_image(path: Path) -> sitk.Image:
     if path.stat().st_size == 0:
         raise StudyError(f"'{path}' is empty (0 bytes). Copy or export it again.")
     nrrd = path.name.lower().endswith(".nrrd")
-    content = b""
-    try:
-        if nrrd:
-            check_nrrd(path)
-        else:
-            content = check_nifti(path)
-    except OSError as error:
-        raise StudyError(f"'{path}' cannot be read: {error.strerror or 'damaged'}. Check the permission.") from error
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
         # By the name alone: of the many formats that ITK guesses some lead to other files.
-        with _unpacked(path, content) as file:
+        with _checked_file(path, nrrd) as file:
             return sitk.ReadImage(str(file), imageIO="NrrdImageIO" if nrrd else "NiftiImageIO")
+    except OSError as error:
+        raise StudyError(f"'{path}' cannot be read: {error.strerror or 'damaged'}. Check the permission.") from error
     except (RuntimeError, MemoryError) as error:
         raise StudyError(
             f"'{path}' cannot be read as NIfTI or NRRD: it is cut off, damaged or of another format. "
@@ -86,21 +80,24 @@ def load_image(path: Path) -> sitk.Image:
 
 
 @contextmanager
-def _unpacked(path: Path, content: bytes) -> Iterator[Path]:
-    """A way to the file for ITK: of a packed one to its unpacked bytes, where the system has files in memory alone.
+def _checked_file(path: Path, nrrd: bool) -> Iterator[Path]:
+    """A way to a file for ITK, after what ITK would not tell; of a packed NIfTI one to its unpacked bytes, if possible.
 
-    ITK takes as long to unpack as the check before it. Nothing of the patient gets onto a disk.
+    ITK takes as long to unpack as the check does.
     """
     with ExitStack() as stack:
         way = None
-        if path.name.lower().endswith(".gz") and len(content) <= _MOST_IN_MEMORY:
-            way = _in_memory(content, stack)
+        if nrrd:
+            check_nrrd(path)
+        else:
+            way = _in_memory(path, check_nifti(path), stack)
         yield way or stack.enter_context(_alone(stack.enter_context(plain_path(path))))
 
 
-def _in_memory(content: bytes, stack: ExitStack) -> Path | None:
-    """A NIfTI file that lasts as long as the stack, if the system can (Linux)."""
-    if not hasattr(os, "memfd_create"):
+def _in_memory(path: Path, content: bytes, stack: ExitStack) -> Path | None:
+    """The bytes of a packed NIfTI file as a file that lasts as long as the stack, and that no disk sees (Linux)."""
+    packed = path.name.lower().endswith(".gz") and len(content) <= _MOST_IN_MEMORY
+    if not packed or not hasattr(os, "memfd_create"):
         return None
     try:
         way = Path(stack.enter_context(tempfile.TemporaryDirectory()), "file.nii")

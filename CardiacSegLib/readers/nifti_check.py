@@ -24,6 +24,8 @@ _BITS = {2: 8, 4: 16, 8: 32, 16: 32, 64: 64, 256: 8, 512: 16, 768: 32, 1024: 64,
 #: Complex, colour, and numbers that numpy does not have everywhere.
 _OTHER_TYPES = (32, 128, 1536, 1792, 2048, 2304)
 _HEADER_BYTES = 352
+#: ITK looks for no voxels before, whatever the header says.
+_FIRST_VOXEL = 348
 #: Bytes that follow the voxels, at most: more are no padding but a file made to fill the memory.
 _MOST_PADDING = 2**20
 #: 500 MB is a large cine, with 40 phases of 20 slices of 400 x 400 pixels in single precision.
@@ -103,7 +105,7 @@ def _voxels(path: Path, head: bytes) -> _Voxels:
     _refuse_places(path, head, order)
     if not 1 <= dims[0] <= 7 or min(dims[1 : 1 + dims[0]]) < 1 or bits < 1 or not 0 <= offset < 2**31:
         raise StudyError(f"'{path}' has a damaged NIfTI header (size, type or start of the voxels). Export it again.")
-    start, count = int(offset), math.prod(dims[1 : 1 + dims[0]])
+    start, count = max(int(offset), _FIRST_VOXEL), math.prod(dims[1 : 1 + dims[0]])
     voxels = _Voxels(order, kind, start, count, start + count * bits // 8)
     refuse_huge(path, voxels.bytes)
     return voxels

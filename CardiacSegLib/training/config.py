@@ -129,6 +129,11 @@ class Preset:
         """Plain JSON-ready values."""
         return dataclasses.asdict(self)
 
+    @property
+    def of_training(self) -> Preset:
+        """Without what only reading looks at: runs whose presets agree in it are the same training."""
+        return dataclasses.replace(self, preprocessing=dataclasses.replace(self.preprocessing, read_pixel_mm=None))
+
     @classmethod
     def from_dict(cls, values: Any) -> Preset:
         """The inverse of :meth:`to_dict`.

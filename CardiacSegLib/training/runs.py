@@ -32,7 +32,7 @@ from CardiacSegLib.training import distributed
 from CardiacSegLib.training.config import Preset
 from CardiacSegLib.training.dataset import Case, PackedSet, find_cases, pack
 from CardiacSegLib.training.splits import five_folds, split_by_name
-from CardiacSegLib.training.trainer import LOG, MODEL, SPLIT, Progress, RunOptions, Trainer
+from CardiacSegLib.training.trainer import LOG, MODEL, OTHER_VERSION, SPLIT, Progress, RunOptions, Trainer
 from CardiacSegLib.workflow import label_files
 from CardiacSegLib.writers import write_json, write_label_map
 
@@ -304,11 +304,16 @@ def _same_run(output: Path, now: dict[str, Any], start: dict[str, str]) -> dict[
         try:
             before = json.loads(path.read_text(encoding="utf-8"))
             sums = dict(before.get("start", start))  # older versions did not record it
-            before["preset"] = json.loads(json.dumps(Preset.from_dict(before.get("preset")).to_dict()))  # nor all of it
-        except (ValueError, TypeError, AttributeError, ModelError) as error:
+            same_preset = (
+                Preset.from_dict(before.get("preset")).of_training == Preset.from_dict(now["preset"]).of_training
+            )
+        except ModelError as error:
+            raise TrainingError(OTHER_VERSION.format(path=path)) from error
+        except (ValueError, TypeError, AttributeError) as error:
             raise TrainingError(f"'{path}' is damaged. Delete it, or give another output folder.") from error
         now = json.loads(json.dumps(now))
-        changed = [key for key in now if before.get(key) != now[key]]
+        changed = [key for key in now if key != "preset" and before.get(key) != now[key]]
+        changed += [] if same_preset else ["preset"]
         # The other run may have got more folds meanwhile: those of both times must be the same.
         both = sums.keys() & start.keys()
         if bool(sums) != bool(start) or (start and not both) or any(sums[k] != start[k] for k in both):

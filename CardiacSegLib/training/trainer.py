@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from CardiacSegLib import __version__
 from CardiacSegLib.augmentation import Augmenter
-from CardiacSegLib.errors import TrainingError
+from CardiacSegLib.errors import ModelError, TrainingError
 from CardiacSegLib.files import moved_into_place
 from CardiacSegLib.inference import placed, predict_volume
 from CardiacSegLib.losses import SegmentationLoss
@@ -34,6 +34,7 @@ from CardiacSegLib.training.dataset import PackedSet
 from CardiacSegLib.writers import write_json, write_text
 
 CHECKPOINT, MODEL, LOG, SPLIT = "last.pt", "model.pt", "log.jsonl", "split.json"
+OTHER_VERSION = "'{path}' is of another version of CardiacSeg. Go on with that one, or give another output folder."
 
 
 @dataclass
@@ -232,7 +233,8 @@ class Trainer:
         return self.averaged if self.averaged is not None else self.network
 
     def _validate(self) -> dict[str, float] | None:
-        """Mean Dice of each structure over whole validation volumes, on the patients' own grids, as inference gives."""
+        """Mean Dice of each structure over whole validation volumes, on the patients' own grids, read at
+        the training's pixels."""
         if self.validation is None or distributed.rank() != 0:
             return None
         scores: dict[str, list[float]] = {label.name: [] for label in STRUCTURES}
@@ -310,9 +312,11 @@ class Trainer:
             return
         try:
             state = torch.load(path, map_location=self.device, weights_only=True)
-            same = Preset.from_dict(json.loads(state["preset"])) == self.preset
+            same = Preset.from_dict(json.loads(state["preset"])).of_training == self.preset.of_training
             same_split = state["split"] == json.dumps(self.options.split, sort_keys=True)
             start = json.loads(state.get("start", json.dumps(self.start)))  # older ones do not hold it
+        except ModelError as error:
+            raise TrainingError(OTHER_VERSION.format(path=path)) from error
         except Exception as error:
             raise TrainingError(f"'{path}' is damaged. Delete it to train from the start.") from error
         if not same or state["seed"] != self.options.seed:

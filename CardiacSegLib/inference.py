@@ -307,7 +307,7 @@ class Segmenter:
         """The mean over all models, of a frame ``(z, y, x)``; ``mirrored``: also of the mirrored frame."""
         numbers: dict[PreprocessingConfig, list[int]] = {}
         for number, model in enumerate(self.models):
-            numbers.setdefault(model.preset.preprocessing, []).append(number)
+            numbers.setdefault(model.preset.preprocessing.of_reading, []).append(number)
         reads = [self._read_alike(frame, spacing, config, chosen, mirrored) for config, chosen in numbers.items()]
         if len(reads) == 1:
             return reads[0]

@@ -48,6 +48,18 @@ class PreprocessingConfig:
     min_size: int = 256
     region: bool = False
 
+    @property
+    def of_reading(self) -> PreprocessingConfig:
+        """Without what only training looks at: networks that agree in it read one and the same prepared frame."""
+        usual = PreprocessingConfig()
+        return replace(
+            self,
+            pixel_mm=self.pixel_mm if self.read_pixel_mm is None else self.read_pixel_mm,
+            read_pixel_mm=None,
+            train_size=usual.train_size,
+            train_slices=usual.train_slices,
+        )
+
 
 @dataclass(frozen=True)
 class _Axis:

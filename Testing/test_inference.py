@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from CardiacSegLib.networks.packed import PackedConv, packed
 from CardiacSegLib.networks.unet import build_network
 from CardiacSegLib.phantom import PhantomConfig, make_phantom
 from CardiacSegLib.postprocessing import labels_from_probabilities, largest_components
-from CardiacSegLib.preprocessing import prepare
+from CardiacSegLib.preprocessing import NetworkGrid, prepare
 from CardiacSegLib.readers.acdc import read_acdc_folder, read_acdc_truth
 from CardiacSegLib.study import STRUCTURES, Label
 from CardiacSegLib.training.presets import get_preset
@@ -196,6 +197,22 @@ def test_models_with_different_preprocessing_average_on_the_patients_grid(fast, 
     p = Segmenter([fast, other], "cpu").segment(phantom.study, [0], keep_probabilities=True).probabilities[0]
     assert p.shape == (4, *phantom.study.geometry.shape)
     np.testing.assert_allclose(p.sum(0), 1.0, atol=1e-4)
+
+
+def test_networks_that_were_trained_on_other_pixels_but_read_the_same_share_a_frame(fast, phantom, monkeypatch):
+    images = fast.preset.preprocessing
+    finer = [replace(images, read_pixel_mm=1.4), replace(images, pixel_mm=1.4, train_size=288)]
+    models = [replace(fast, preset=replace(fast.preset, preprocessing=one)) for one in finer]
+    prepared = []
+    whole = NetworkGrid.greys_to_network
+    monkeypatch.setattr(
+        NetworkGrid, "greys_to_network", lambda grid, x: prepared.append(grid.axes[1]) or whole(grid, x)
+    )
+    one = Segmenter(models[0], "cpu", region=False).segment(phantom.study, [0])
+    assert len(prepared) == 1 and prepared[0].out_step == 1.4
+    both = Segmenter(models, "cpu", region=False).segment(phantom.study, [0])
+    assert len(prepared) == 2
+    np.testing.assert_array_equal(both.labels[0].data, one.labels[0].data)
 
 
 def test_flips_are_the_mean_over_the_four_mirrorings(fast):

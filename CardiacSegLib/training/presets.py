@@ -84,7 +84,7 @@ _DEFAULT_2D = Preset(
     name="default-2d",
     summary="Slice by slice with both neighbours; AdamW, cosine, averaged weights, augmented for other scanners.",
     network=NetworkConfig(features=(16, 32, 64, 128, 256), dropout=(0.1,), standardise=True),
-    preprocessing=PreprocessingConfig(min_size=128, region=True, read_pixel_mm=1.3),
+    preprocessing=PreprocessingConfig(pixel_mm=1.3, train_size=288, min_size=128, region=True),
     loss=LossConfig(kind="dice-ce", dice_weights=(0.0, 1.0, 1.0, 1.0)),
     augmentation=STRANGERS,
     training=TrainingConfig(
@@ -96,7 +96,7 @@ _DEFAULT_2D = Preset(
         schedule="cosine",
         warmup_epochs=1.0,
         ema=0.999,
-        crop=144,
+        crop=160,
         crop_at_heart=0.85,
         gradient_clip=5.0,
         validate_every=5,

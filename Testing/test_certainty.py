@@ -33,7 +33,7 @@ def test_a_network_that_is_wholly_sure_expects_much(drawn):
 
 
 def test_less_is_expected_of_what_is_drawn_otherwise_in_the_mirrored_image(drawn):
-    p = probabilities(drawn, 0.95)
+    p = probabilities(drawn, 0.995)
     alike, other = (certainty(p, drawn, dict.fromkeys(STRUCTURES, dice)) for dice in (0.98, 0.8))
     assert all(other[s].expected_dice < alike[s].expected_dice - 0.02 for s in STRUCTURES)
     nothing = certainty(p, drawn, dict.fromkeys(STRUCTURES, 0.0))

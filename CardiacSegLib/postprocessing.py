@@ -23,17 +23,17 @@ def largest_components(labels: np.ndarray) -> np.ndarray:
     if box is None:
         return result
     inner, kept = labels[box], result[box]
-    heart = _largest_piece(inner > 0)
+    heart = largest_piece(inner > 0)
     for label in STRUCTURES:
-        kept[_largest_piece(heart & (inner == int(label)))] = int(label)
+        kept[largest_piece(heart & (inner == int(label)))] = int(label)
     return result
 
 
-def _largest_piece(mask: np.ndarray) -> np.ndarray:
-    """The largest connected piece of a mask, as a mask."""
+def largest_piece(mask: np.ndarray) -> np.ndarray:
+    """The largest piece of a mask of any number of axes, as a mask; what touches by a corner is connected."""
     from scipy import ndimage
 
-    pieces, count = ndimage.label(mask, np.ones((3, 3, 3), bool))
+    pieces, count = ndimage.label(mask, np.ones((3,) * mask.ndim, bool))
     if count < 2:
         return mask
     sizes = np.bincount(pieces.ravel())

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from CardiacSegLib.postprocessing import largest_piece
 from CardiacSegLib.study import Label, LabelMap
 
 #: Directions of a contour.
@@ -62,14 +63,14 @@ def _slice_contours(plane: np.ndarray, spacing: tuple[float, ...]) -> tuple[np.n
     """``(centre, epi_centre, endo, epi, muscle)`` of a slice of labels ``(y, x)``, or ``None``."""
     from scipy import ndimage
 
-    heart = _largest((plane == Label.LV) | (plane == Label.MYO))
+    heart = largest_piece((plane == Label.LV) | (plane == Label.MYO))
     (box,) = ndimage.find_objects(heart.view(np.uint8))
     box = tuple(slice(max(b.start - 2, 0), b.stop + 2) for b in box)
     heart = np.pad(ndimage.binary_fill_holes(heart[box]), 2)
     cavity = np.pad(plane[box] == Label.LV, 2) & heart
     if np.count_nonzero(cavity) < _LEAST_CAVITY_PX:
         return None
-    cavity = ndimage.binary_fill_holes(_largest(cavity))
+    cavity = ndimage.binary_fill_holes(largest_piece(cavity))
     # What the cavity's own holes held (a papillary muscle drawn as muscle) is cavity here.
     muscle = np.pad(plane[box] == Label.MYO, 2) & heart & ~cavity
     pixel = np.asarray(spacing)
@@ -93,18 +94,6 @@ def smooth(values: np.ndarray, sd: float) -> np.ndarray:
     """Circular Gaussian of so many radians along the last axis, ``ANGLES`` directions."""
     order = np.arange(ANGLES // 2 + 1)
     return np.fft.irfft(np.fft.rfft(values) * np.exp(-0.5 * (order * sd) ** 2), ANGLES)
-
-
-def _largest(mask: np.ndarray) -> np.ndarray:
-    """The largest 8-connected piece of a mask ``(y, x)`` that is not empty."""
-    from scipy import ndimage
-
-    pieces, count = ndimage.label(mask, np.ones((3, 3)))
-    if count < 2:
-        return mask
-    sizes = np.bincount(pieces.ravel())
-    sizes[0] = 0
-    return pieces == sizes.argmax()
 
 
 class _Rays:

@@ -13,7 +13,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from CardiacSegLib.study import Label
 from CardiacSegLib.training.config import AugmentationConfig
+
+#: A cavity of fewer pixels has no room to shrink.
+_SMALLEST_CAVITY = 20
+#: Area of cavity and wall over that of the cavity: less is a crescent at the base, or a wall too thin to stretch.
+_THINNEST_RING = 1.3
+#: How many times a wall is thickened at most: more makes streaks of it.
+_MOST_STRETCH = 3.0
+#: In so many directions the borders of a cavity and its wall are taken.
+_DIRECTIONS = 48
 
 
 class Augmenter:
@@ -45,7 +55,7 @@ class Augmenter:
         if self.config.slice_flip > 0:
             images, labels = self._flip_slices(images, labels)
         images = images.float()
-        grid = self._grid(images, centres)
+        grid = self._grid(images, labels, centres)
         # Slices may be shifted apart only where just one of them has its label to keep to.
         neighbours = labels.shape[1] == 1 and images.shape[1] > 1
         moved = self._sample_images(images, grid, neighbours and self.config.slice_jitter_px > 0)
@@ -71,7 +81,7 @@ class Augmenter:
     def _normal(self, *shape: int) -> Tensor:
         return torch.randn(*shape, generator=self.generator)
 
-    def _grid(self, images: Tensor, centres: Tensor) -> Tensor:
+    def _grid(self, images: Tensor, labels: Tensor, centres: Tensor) -> Tensor:
         """Sampling positions ``(batch, size, size, 2)`` in grid_sample's coordinates."""
         n, _, height, width = images.shape
         out_y, out_x = (self.size or height), (self.size or width)
@@ -82,8 +92,11 @@ class Augmenter:
         moved = (points @ matrix.transpose(1, 2)).reshape(n, out_y, out_x, 2)
         if self.config.elastic_px > 0:
             self._displace(moved)
+        middle = centres.flip(1) + shift
+        if self.config.contraction_share > 0 and labels.shape[1] == 1:
+            self._contract(moved, middle, labels)
         scale = torch.tensor([2.0 / width, 2.0 / height])
-        offset = (centres.flip(1) + shift + 0.5) * scale - 1.0
+        offset = (middle + 0.5) * scale - 1.0
         return torch.addcmul(offset.reshape(n, 1, 1, 2), moved, scale).to(images.device, non_blocking=True)
 
     def _affine(self, n: int, size: float) -> tuple[Tensor, Tensor]:
@@ -112,6 +125,30 @@ class Augmenter:
         if len(chosen):
             smooth = F.interpolate(coarse[chosen], (height, width), mode="bicubic", align_corners=True)
             points.index_add_(0, chosen, smooth.permute(0, 2, 3, 1))
+
+    def _contract(self, points: Tensor, middles: Tensor, labels: Tensor) -> None:
+        """Draw the LV cavity of some samples together, in place: the wall thickens inwards, its outside stays.
+
+        Args:
+            points: ``(n, y, x, 2)``: positions from the middle of the output, in input pixels (x, y).
+            middles: ``(n, 2)``: where these middles lie.
+            labels: ``(n, 1, y, x)``.
+        """
+        n = len(points)
+        chosen = self._chosen(n, self.config.contraction_share)
+        sizes = torch.exp(self._uniform(n, math.log(self.config.contraction), 0.0))
+        for i in chosen.tolist():
+            plane = labels[i, 0].cpu()
+            cavity = (plane == Label.LV).nonzero().flip(1).float()
+            heart = ((plane == Label.LV) | (plane == Label.MYO)).nonzero().flip(1).float()
+            # At the base the wall is no ring that could thicken.
+            if len(cavity) < _SMALLEST_CAVITY or len(heart) < _THINNEST_RING * len(cavity):
+                continue
+            middle = cavity.mean(0)
+            # Half a pixel further a border lies; that of the heart had better stay.
+            inner, outer = _border(cavity - middle) + 0.5, _border(heart - middle)
+            about = points[i] - (middle - middles[i])
+            points[i] += _drawn_together(about, inner, torch.maximum(outer, inner + 1.0), float(sizes[i])) - about
 
     def _sample_images(self, images: Tensor, grid: Tensor, shifted: bool) -> Tensor:
         jitter, channels = self.config.slice_jitter_px, images.shape[1]
@@ -159,3 +196,30 @@ class Augmenter:
             small = F.interpolate(x[i : i + 1], size, mode="bilinear", antialias=True)
             x[i : i + 1] = F.interpolate(small, x.shape[2:], mode="bilinear")
         return x
+
+
+def _border(positions: Tensor) -> Tensor:
+    """How far pixels ``(n, 2)`` about a centre reach, in each of :data:`_DIRECTIONS` directions, smoothed."""
+    sector = _direction(positions).round().long() % _DIRECTIONS
+    reach = torch.zeros(_DIRECTIONS).scatter_reduce(0, sector, positions.norm(dim=1), "amax")
+    reach = torch.where(reach > 0, reach, reach[reach > 0].mean())
+    return F.avg_pool1d(F.pad(reach[None], (2, 2), mode="circular"), 5, stride=1)[0]
+
+
+def _direction(positions: Tensor) -> Tensor:
+    """Which of :data:`_DIRECTIONS` directions positions ``(…, 2)`` about a centre lie in, with fractions."""
+    angle = torch.atan2(positions[..., 1], positions[..., 0])
+    return angle.remainder(2 * math.pi) * (_DIRECTIONS / (2 * math.pi))
+
+
+def _drawn_together(points: Tensor, inner: Tensor, outer: Tensor, size: float) -> Tensor:
+    """Where positions ``(…, 2)`` about a centre are taken from, so that what lies within ``inner`` shrinks to ``size``
+    of it and the ring around it reaches from there to its old border ``outer`` (by direction)."""
+    near = _direction(points)
+    low, share = near.floor().long() % _DIRECTIONS, near.frac()
+    inner, outer = (torch.lerp(r[low], r[(low + 1) % _DIRECTIONS], share) for r in (inner, outer))
+    shrunk = torch.maximum(inner * size, outer - _MOST_STRETCH * (outer - inner))
+    radius = points.norm(dim=-1).clamp(min=1e-3)
+    in_ring = inner + (radius - shrunk) * ((outer - inner) / (outer - shrunk))
+    taken = torch.where(radius < shrunk, radius * (inner / shrunk), torch.where(radius < outer, in_ring, radius))
+    return points * (taken / radius)[..., None]

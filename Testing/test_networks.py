@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -217,3 +218,54 @@ def test_augmentation_repeats_for_the_same_seed_and_differs_for_another():
     ]
     assert torch.equal(runs[0][0], runs[1][0]) and torch.equal(runs[0][1], runs[1][1])
     assert not torch.equal(runs[0][0], runs[2][0])
+
+
+def heart_image(cavity: float, wall: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """A slightly oval heart off centre, in pixels: bright cavity, dark wall, grey around; three equal slices."""
+    y, x = torch.meshgrid(torch.arange(96.0), torch.arange(96.0), indexing="ij")
+    radius = torch.hypot((y - 44.0) / 1.1, x - 52.0)
+    label = torch.zeros(1, 1, 96, 96, dtype=torch.uint8)
+    label[0, 0][radius < cavity + wall] = 2
+    label[0, 0][radius < cavity] = 3
+    return torch.tensor([0.4, 0.0, 0.1, 0.9])[label.long()].repeat(1, 3, 1, 1), label
+
+
+CONTRACTING = replace(AUGMENTATIONS["none"], contraction=0.3, contraction_share=1.0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**31 - 1), st.floats(8.0, 18.0), st.floats(6.0, 12.0))
+def test_a_contracted_cavity_is_smaller_in_image_and_mask_and_the_heart_stays_as_large(seed, cavity, wall):
+    image, label = heart_image(cavity, wall)
+    augment = Augmenter(CONTRACTING, 80, torch.Generator().manual_seed(seed))
+    moved, target = augment(image, label, torch.tensor([[47.5, 47.5]]))
+    before, after = ([int((m == i).sum()) for i in (0, 2, 3)] for m in (label[..., 8:88, 8:88], target))
+    assert 0.05 * before[2] < after[2] <= 1.02 * before[2] and after[1] >= 0.98 * before[1]
+    assert sum(after[1:]) == pytest.approx(sum(before[1:]), rel=0.02)
+    bright, labelled = moved[0, 1] > 0.45, target[0, 0] == 3
+    # Half a pixel apart, or little more.
+    assert int((bright ^ labelled).sum()) < 0.75 * 2.0 * math.sqrt(math.pi * after[2])
+
+
+def test_how_far_cavities_contract_is_drawn_anew_and_the_smallest_size_is_kept_to():
+    image, label = heart_image(14.0, 10.0)
+    many = [v.repeat(64, 1, 1, 1) for v in (image, label)]
+    _, target = Augmenter(CONTRACTING, 80, torch.Generator().manual_seed(0))(*many, torch.full((64, 2), 47.5))
+    sizes = ((target == 3).sum((1, 2, 3)) / (label == 3).sum()).sqrt()
+    assert 0.27 < float(sizes.min()) < 0.45 and float(sizes.max()) > 0.8
+    assert float((target[:, 0] == 2).sum((1, 2)).float().std()) > 50
+
+
+@pytest.mark.parametrize(
+    "cavity, wall, slices",
+    [(20.0, 1.5, 1), (2.0, 8.0, 1), (0.0, 0.0, 1), (14.0, 10.0, 3)],
+    ids=["a wall too thin to stretch", "next to no cavity", "no heart", "a whole stack"],
+)
+def test_where_there_is_nothing_to_contract_nothing_changes(cavity, wall, slices):
+    image, label = heart_image(cavity, wall)
+    label = label.repeat(1, slices, 1, 1)
+    moved, target = Augmenter(CONTRACTING, None, torch.Generator().manual_seed(0))(
+        image, label, torch.tensor([[47.5, 47.5]])
+    )
+    torch.testing.assert_close(moved, image)
+    assert torch.equal(target, label.long())

@@ -58,6 +58,9 @@ class AugmentationConfig:
         low_resolution: share of samples blurred to between half and full resolution.
         slice_jitter_px: SD of a shift of the neighbours of a predicted slice (breathing; 2D).
         slice_flip: probability of reversing the order of slices: stacks run from base to apex or the other way.
+        contraction: smallest size of the LV cavity, as a share of its diameter, to which it is drawn together inside
+            its wall, as in hypertrophic hearts at end systole (2D); 1 leaves it.
+        contraction_share: share of samples so contracted.
     """
 
     rotation_deg: float = 15.0
@@ -76,6 +79,8 @@ class AugmentationConfig:
     low_resolution: float = 0.0
     slice_jitter_px: float = 0.0
     slice_flip: float = 0.0
+    contraction: float = 1.0
+    contraction_share: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 #: Rows and columns of a region on a network's grid.
 Region = tuple[slice, slice]
 
-MARGIN_MM = 40.0
+MARGIN_MM = 30.0
 #: From this probability on a pixel of the coarse grid may be heart.
 HEART_PROBABILITY = 0.3
 #: Fewer pixels than this, over all slices, are no heart. A child's in a thin stack has hundreds.

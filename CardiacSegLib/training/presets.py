@@ -44,8 +44,8 @@ STRANGERS = AugmentationConfig(
     low_resolution=0.25,
     slice_jitter_px=0.7,
     slice_flip=0.5,
-    contraction=0.15,
-    contraction_share=0.3,
+    contraction=0.2,
+    contraction_share=0.1,
 )
 
 AUGMENTATIONS = {

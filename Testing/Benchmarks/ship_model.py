@@ -24,10 +24,10 @@ def mean_of(models: Sequence[TrainedModel]) -> TrainedModel:
     first, *others = models
     if any(model.preset.network != first.preset.network for model in others):
         sys.exit("Weights of different networks have no mean.")
-    weights = first.float_weights()
+    weights, *further = (model.float_weights() for model in models)
     for name, value in weights.items():
         if value.is_floating_point():
-            weights[name] = torch.stack([model.float_weights()[name] for model in models]).mean(dim=0)
+            weights[name] = torch.stack([value, *(other[name] for other in further)]).mean(dim=0)
     return replace(first, weights=weights)
 
 

@@ -217,7 +217,7 @@ def test_hardly_anything_of_the_real_4d_cine_is_changed_and_what_is_lost_comes_b
 
 
 def test_phases_of_a_real_dicom_cine_are_within_a_frame_of_the_readers(cine_dicom_root):
-    """One of the three for time's sake; Testing/Benchmarks/cines.py does all."""
+    """One of the three, for time's sake."""
     pytest.importorskip("torch")
     function = _segmented(cine_dicom_root / "dicom" / "SCD0000301").function
     ed, es = CONTOURED["SCD0000301"]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from CardiacSegLib.certainty import Certainty, certainty
+from CardiacSegLib.certainty import CALIBRATED_PRESET, Certainty, certainty
 from CardiacSegLib.errors import CardiacSegError
 from CardiacSegLib.metrics.overlap import dice
 from CardiacSegLib.models import TrainedModel, find_models, grouped, load_model
@@ -264,6 +264,12 @@ class Segmenter:
             self._finder = HeartFinder(device)
         return [compiled_for(model.build(), device, self.reduced_precision) for model in self.models]
 
+    @property
+    def tells_certainty(self) -> bool:
+        """Whether the Dice to be expected can be told: it is calibrated for networks of one preset alone."""
+        # What was changed in a preset stands behind a "+".
+        return all(model.preset.name.partition("+")[0] == CALIBRATED_PRESET for model in self.models)
+
     def segment(
         self,
         study: CineStudy,
@@ -280,11 +286,12 @@ class Segmenter:
             study: the cine.
             frames: indexes into its first axis.
             keep_probabilities: also return the probabilities on the study's grid (memory!).
-            with_certainty: also say how sure the network is; it reads every frame twice for it.
+            with_certainty: also say how sure the network is, if that can be told; it reads every frame twice for it.
             on_progress: called with frames done and frames in all.
             should_stop: asked before every frame; true ends with what is done so far.
         """
         wanted = list(range(study.frames)) if frames is None else list(dict.fromkeys(frames))
+        with_certainty = with_certainty and self.tells_certainty
         result = Segmentation(model=self.name)
         for done, index in enumerate(wanted):
             if should_stop and should_stop():

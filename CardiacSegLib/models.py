@@ -244,9 +244,12 @@ def _checked(path: Path, content: Any) -> TrainedModel:
         raise ModelError(f"'{path}' holds weights that are no numbers. Copy or train it again.")
     preset = Preset.from_dict(header.get("preset"))
     _refuse_absurd(path, preset)
-    # A run's model is called by its run: every one is a "model.pt".
-    name = path.stem if path.stem != "model" else path.resolve().parent.name
-    return TrainedModel(name, preset, weights, facts, card, path)
+    return TrainedModel(name_of(path), preset, weights, facts, card, path)
+
+
+def name_of(path: Path) -> str:
+    """What a model file is called; a run's by its run, for every one is a ``model.pt``."""
+    return path.stem if path.stem != "model" else path.resolve().parent.name
 
 
 def _refuse_huge(path: Path) -> None:

@@ -4,7 +4,8 @@ A network sees arrays, and is not indifferent to how they are turned. So every r
 in which scanners show a short axis: *z* through the stack, towards the base of a usual heart; *y* along the in-plane
 axis that is nearest to the feet; *x* to the left of the patient and his back, so that the three are right-handed. The
 order depends on where the voxels lie, never on how they are stored. A file that has lost its orientation (all axes
-those of the patient, as in ACDC) stays as it is.
+those of the patient) stays as it is where they are DICOM's, as in ACDC; where they are others, such as NIfTI's own, it
+is turned as its header says, with a warning.
 """
 
 from __future__ import annotations
@@ -116,6 +117,11 @@ def slice_axis(shape: tuple[int, int, int], spacing: tuple[float, float, float])
     )
 
 
+def orientation_is_lost(geometry: Geometry) -> bool:
+    """Whether the axes are the patient's own: no short-axis stack lies so, its file has lost where it lay."""
+    return bool(np.allclose(np.abs(np.asarray(geometry.direction, float)), np.eye(3), atol=1e-3))
+
+
 def ordered(study: CineStudy, through: int | None = None) -> CineStudy:
     """A study as its input stores it, in the library's order of axes; ``through`` as for :func:`stored_grid`."""
     grid, said = stored_grid(study.geometry, through)
@@ -159,6 +165,12 @@ def stored_grid(geometry: Geometry, through: int | None = None) -> tuple[StoredG
     y, axis_y, axis_x, sign = max(near, key=lambda c: float(c[0] @ across))
     flip_x = bool(np.cross(y, z) @ direction[:, 2 - axis_x] < 0)
     said = [guess] if guess else []
+    if orientation_is_lost(geometry) and (sign < 0 or flip_x):
+        said.append(
+            "The file has lost the orientation of its slices, and its header turns or mirrors them in the plane; they "
+            "were read so. If they are then shown upside down or mirrored, so did the network see them, and it reads "
+            "such hearts less well: give the file the axes of its scanner."
+        )
     if through != 0:
         said.append(
             f"The file stores its slices along its {_ORDINAL[through]} axis; they were put into the order of a stack."

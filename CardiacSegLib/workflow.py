@@ -206,7 +206,8 @@ def segment_study(
         kept = {f"frame {study.frame_numbers[i]}" for i in phases}
         found = [finding for finding in found if finding.phase in kept]
     # Of a whole cycle only ED and ES are looked at twice.
-    sure = segmentation if only_phases or not phases else segmenter.segment(turned, phases, with_certainty=True)
+    enough = only_phases or not phases or not segmenter.tells_certainty
+    sure = segmentation if enough else segmenter.segment(turned, phases, with_certainty=True)
     certain = sure.certainty
     if study.stored is None and turned.stored is not None:
         certain = {i: as_stored(of, turned.stored) for i, of in certain.items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -93,6 +95,41 @@ def test_a_reading_holds_it():
     doubtful = [f for f in reading.function["findings"] if f["kind"] == "doubt"]
     low = sum(v < DOUBTFUL for one in given.values() for v in one.values())
     assert len(doubtful) == low
+
+
+@pytest.mark.parametrize("whole_cycle", [False, True])
+def test_nothing_is_said_of_networks_for_which_it_was_not_calibrated(whole_cycle):
+    pytest.importorskip("torch")
+    from CardiacSegLib.inference import Segmenter
+    from CardiacSegLib.models import find_model, load_model
+    from CardiacSegLib.workflow import SegmentOptions, segment_study
+
+    fast = load_model(find_model("fast"))
+    other = replace(fast, preset=replace(fast.preset, name="mine"))
+    made = make_phantom(PhantomConfig(frames=4, slices=5))
+    study = made.study.with_phases(made.ed, made.es)
+    options = SegmentOptions(whole_cycle=whole_cycle)
+    for models in (other, [fast, other]):
+        function = segment_study(study, Segmenter(models, "cpu"), options).function
+        assert function["expected_dice"] == {}
+        assert not [f for f in function["findings"] if f["kind"] == "doubt"]
+
+
+def test_the_mirrored_dice_is_that_with_the_mirrored_image_read_and_mirrored_back():
+    pytest.importorskip("torch")
+    from CardiacSegLib.inference import Segmenter
+    from CardiacSegLib.metrics.overlap import dice
+
+    # Its field is small enough to be read whole, on pixels of its own, and the heart is far from the edges.
+    made = make_phantom(PhantomConfig(frames=2, ed_index=0, slices=8, size=(160, 160), spacing=(10.0, 1.3, 1.3)))
+    segmenter = Segmenter("fast", "cpu")
+    upside_down = replace(made.study, image=made.study.image[:, :, ::-1].copy())
+    once, again = (segmenter.segment(s, [0], with_certainty=True) for s in (made.study, upside_down))
+    mirrored = again.labels[0].data[:, ::-1]
+    for label in STRUCTURES:
+        expected = dice(once.labels[0].mask(label), mirrored == int(label))
+        assert expected < 1
+        assert once.certainty[0][label].mirrored_dice == pytest.approx(expected, abs=0.02)
 
 
 def test_mirrored_is_what_it_says(monkeypatch):

@@ -54,7 +54,7 @@ def whole(phantom):
 class Truth:
     """Stands in for a network: gives label maps that are known."""
 
-    name = "truth"
+    name, tells_certainty = "truth", False
 
     def __init__(self, labels):
         self.labels = labels

@@ -230,6 +230,30 @@ def heart_image(cavity: float, wall: float) -> tuple[torch.Tensor, torch.Tensor]
     return torch.tensor([0.4, 0.0, 0.1, 0.9])[label.long()].repeat(1, 3, 1, 1), label
 
 
+def test_a_reversed_stack_takes_its_labels_along_and_a_slice_keeps_its_own():
+    reversing = replace(AUGMENTATIONS["none"], slice_flip=1.0)
+    slices = torch.arange(1.0, 4.0)[None, :, None, None]
+    images, centre = (slices / 4.0).expand(1, 3, 16, 16).contiguous(), torch.tensor([[7.5, 7.5]])
+    augment = Augmenter(reversing, None, torch.Generator().manual_seed(0))
+
+    stack, labels = augment(images, slices.expand(1, 3, 16, 16).to(torch.uint8).contiguous(), centre)
+    assert stack[0, :, 8, 8].tolist() == [0.75, 0.5, 0.25] and labels[0, :, 8, 8].tolist() == [3, 2, 1]
+
+    neighbours, label = augment(images, torch.full((1, 1, 16, 16), 2, dtype=torch.uint8), centre)
+    assert neighbours[0, :, 8, 8].tolist() == [0.75, 0.5, 0.25] and label[0, 0, 8, 8] == 2
+
+
+def test_only_the_neighbours_of_a_slice_are_shifted_against_its_label():
+    shifting = replace(AUGMENTATIONS["none"], slice_jitter_px=2.0)
+    images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    label, centres = torch.zeros(4, 1, 32, 32, dtype=torch.uint8), torch.full((4, 2), 15.5)
+
+    moved, _ = Augmenter(shifting, None, torch.Generator().manual_seed(0))(images, label, centres)
+
+    torch.testing.assert_close(moved[:, 1], images[:, 1])
+    assert all(not torch.allclose(moved[:, side], images[:, side], atol=0.05) for side in (0, 2))
+
+
 CONTRACTING = replace(AUGMENTATIONS["none"], contraction=0.3, contraction_share=1.0)
 
 

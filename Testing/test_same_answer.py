@@ -84,6 +84,16 @@ def test_acdc_which_has_lost_its_orientation_is_read_as_it_is_stored_and_turned_
         assert arrays_equal(study) == 48
 
 
+@pytest.mark.parametrize("signs", [(-1, -1, 1), (-1, 1, 1), (1, -1, 1)])
+def test_a_lost_orientation_that_turns_the_pictures_is_said(signs, phantom):
+    turns = Geometry(phantom.geometry.shape, phantom.geometry.spacing, direction=tuple(map(tuple, np.diag(signs))))
+    keeps = replace(turns, direction=Geometry.direction)
+
+    said = ordered(replace(phantom, geometry=turns, stored=None, warnings=())).warnings
+    assert len(said) == 1 and "lost the orientation" in said[0] and "upside down or mirrored" in said[0]
+    assert ordered(replace(phantom, geometry=keeps, stored=None, warnings=())).warnings == ()
+
+
 @given(st.tuples(*[st.floats(-3.0, 3.0)] * 3), st.sampled_from(ORDERS), st.tuples(*[st.floats(-300, 300)] * 3))
 def test_the_order_depends_on_where_voxels_lie_and_never_on_how_they_are_stored(angles, order, origin):
     transform = sitk.Euler3DTransform()

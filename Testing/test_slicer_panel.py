@@ -166,6 +166,16 @@ def test_models_are_those_shipped_and_files_of_ones_own_of_which_several_are_ave
     host.dialogs.reset()
 
 
+def test_models_of_two_training_runs_are_listed_by_their_runs(host, module, phantom, tmp_path):
+    add_cine(module, phantom)
+    for run in ("one", "two"):
+        host.answer(str(tmp_path / run / "model.pt"))
+        click(module.ui.addModelButton)
+
+    models = module.ui.modelList
+    assert [models.item(i).text() for i in range(models.count)][-2:] == ["one", "two"]
+
+
 def test_a_gpu_is_named_with_its_memory_and_can_be_chosen(host, module, phantom, monkeypatch):
     from CardiacSegSlicer import jobs
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -189,6 +190,19 @@ def test_cross_validation_takes_any_fold_alone_and_resumes(phantoms, tmp_path):
         cross_validate(phantoms, tmp_path, tiny_preset(epochs=2), settings(), folds=3)
     assert main(["tables", str(tmp_path), "--output", str(tmp_path / "tables")]) == 0
     assert "tiny-2d" in (tmp_path / "tables" / "tables.md").read_text(encoding="utf-8")
+
+
+def test_patients_whose_files_are_called_alike_keep_their_own_predictions(phantoms, tmp_path):
+    alike = tmp_path / "alike"
+    shutil.copytree(phantoms, alike)
+    for file in alike.glob("*/*_frame*"):
+        file.rename(file.with_name("cine" + file.name[file.name.rindex("_frame") :]))
+
+    one = cross_validate(phantoms, tmp_path / "one", tiny_preset(epochs=1), settings(), folds=2, only=[0])
+    other = cross_validate(alike, tmp_path / "other", tiny_preset(epochs=1), settings(), folds=2, only=[0])
+
+    assert other.to_json()["cases"] == one.to_json()["cases"]
+    assert len(list((tmp_path / "other").glob("fold*/predictions/*.nii.gz"))) == len(one.to_json()["cases"])
 
 
 def test_a_training_begins_with_the_weights_of_another_where_that_is_asked_for(phantoms, tmp_path):

@@ -77,7 +77,11 @@ def _add_segment_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--frames", choices=["ed,es", "all"], default="ed,es", help="frames to segment (%(default)s)")
     p.add_argument("--ed", metavar="N", type=_frame_number, help="frame that is end diastole, from 1")
     p.add_argument("--es", metavar="N", type=_frame_number, help="frame that is end systole, from 1")
-    p.add_argument("--flips", action="store_true", help="average over mirrored inputs (slower, a little better)")
+    p.add_argument(
+        "--flips",
+        action="store_true",
+        help="average over mirrored inputs: four times slower, and no better with the models that ship",
+    )
     p.add_argument("--keep-flicker", action="store_true", help="with all frames: leave what flickers as it was found")
     p.add_argument("--correct-breathing", action="store_true", help="also write the slices moved onto the heart's axis")
     p.add_argument("--picture", action="store_true", help="also write contours.png")

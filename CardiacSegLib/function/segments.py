@@ -19,7 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from CardiacSegLib.function.contours import ANGLES, DIRECTIONS, WallContours
-from CardiacSegLib.study import Geometry, Label, LabelMap
+from CardiacSegLib.orientation import orientation_is_lost
+from CardiacSegLib.study import Label, LabelMap
 
 #: Names of segments 1 to 16, in their order.
 SEGMENT_NAMES: tuple[str, ...] = (
@@ -62,11 +63,6 @@ _SHOWN_AS_USUAL = (
     "The file has lost the orientation of its slices: the wall's segments are counted as if they were shown as usual, "
     "seen from the apex, the anterior wall clockwise from the septum."
 )
-
-
-def orientation_is_lost(geometry: Geometry) -> bool:
-    """Whether the axes are the patient's own: no short-axis stack lies so, its file has lost where it lay."""
-    return bool(np.allclose(np.abs(np.asarray(geometry.direction, float)), np.eye(3), atol=1e-3))
 
 
 def find_orientation(labels: Sequence[LabelMap]) -> Orientation:

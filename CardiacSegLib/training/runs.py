@@ -27,7 +27,7 @@ from CardiacSegLib.models import find_model, load_model
 from CardiacSegLib.readers.acdc import read_acdc_folder, read_acdc_truth
 from CardiacSegLib.readers.images import read_label_map
 from CardiacSegLib.report.plots import read_log, training_picture
-from CardiacSegLib.study import LabelMap
+from CardiacSegLib.study import CineStudy, LabelMap
 from CardiacSegLib.training import distributed
 from CardiacSegLib.training.config import Preset
 from CardiacSegLib.training.dataset import Case, PackedSet, find_cases, pack
@@ -223,10 +223,15 @@ def _predict(cases: Sequence[Case], folder: Path, device: torch.device) -> None:
     """Label maps of the validation patients, as the command line would write them."""
     segmenter = Segmenter(folder / MODEL, str(device))
     for case in cases:
-        study = read_acdc_folder(case.folder)
+        study = _named(case)
         result = segmenter.segment(study)
         for index, name in label_files(study, list(result.labels)).items():
             write_label_map(folder / "predictions" / name, result.labels[index])
+
+
+def _named(case: Case) -> CineStudy:
+    """A patient's study by the name of the folder: files may be called alike in all of them."""
+    return replace(read_acdc_folder(case.folder), name=case.name)
 
 
 def _summarise(
@@ -260,7 +265,7 @@ def _pairs(cases: Sequence[Case], output: Path, folds: Sequence[int]) -> list[tu
     by_name, pairs = {c.name: c for c in cases}, []
     for k in folds:
         for name in splits[k]:
-            study = read_acdc_folder(by_name[name].folder)
+            study = _named(by_name[name])
             truths = read_acdc_truth(by_name[name].folder)
             for index, file in label_files(study, range(study.frames)).items():
                 truth = truths[study.frame_numbers[index]]

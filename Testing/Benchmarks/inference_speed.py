@@ -37,6 +37,8 @@ _CPU = torch.device("cpu")
 class PlainSegmenter:
     """The same way from study to labels around an eager float32 network: NCHW, batch norms apart, batches of 8."""
 
+    tells_certainty = False
+
     def __init__(self, model: TrainedModel) -> None:
         self.name, self.model, self.network = model.name, model, model.build()
 

@@ -84,6 +84,7 @@ class DeadlySegmenter:
 
     def __init__(self, segmenter: Any, holds: Holds | None) -> None:
         self._segmenter, self._holds, self.name = segmenter, holds, segmenter.name
+        self.tells_certainty = segmenter.tells_certainty
 
     def segment(self, study: Any, *args: Any, **options: Any) -> Any:
         name = Path(study.source).name

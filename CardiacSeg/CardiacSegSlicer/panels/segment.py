@@ -10,7 +10,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from CardiacSegLib.errors import CardiacSegError
-from CardiacSegLib.models import SUFFIX, available_models
+from CardiacSegLib.models import SUFFIX, available_models, name_of
 from CardiacSegSlicer.jobs import DeviceProbe
 from CardiacSegSlicer.logic import CorrectedError
 
@@ -65,7 +65,7 @@ class SegmentPanel:
         self.ui.modelList.clear()
         for name in [*available_models(), *files]:
             # Made by the list itself: who owns an item made here differs between versions.
-            self.ui.modelList.addItem(Path(name).stem if name in files else name)
+            self.ui.modelList.addItem(name_of(Path(name)) if name in files else name)
             item = self.ui.modelList.item(self.ui.modelList.count - 1)
             item.setData(qt.Qt.UserRole, name)
             item.setToolTip(name)

@@ -267,8 +267,7 @@ class Segmenter:
     @property
     def tells_certainty(self) -> bool:
         """Whether the Dice to be expected can be told: it is calibrated for networks of one preset alone."""
-        # What was changed in a preset stands behind a "+".
-        return all(model.preset.name.partition("+")[0] == CALIBRATED_PRESET for model in self.models)
+        return all(model.preset.recipe == CALIBRATED_PRESET for model in self.models)
 
     def segment(
         self,

@@ -135,6 +135,11 @@ class Preset:
         return dataclasses.asdict(self)
 
     @property
+    def recipe(self) -> str:
+        """Name of the preset that it was made from; what the command line changed stands behind a ``+``."""
+        return self.name.partition("+")[0]
+
+    @property
     def of_training(self) -> Preset:
         """Without what only reading looks at: runs whose presets agree in it are the same training."""
         return dataclasses.replace(self, preprocessing=dataclasses.replace(self.preprocessing, read_pixel_mm=None))

@@ -22,6 +22,8 @@ from CardiacSegLib.models import TrainedModel, find_models, grouped, load_model
 from CardiacSegLib.networks.config import NetworkConfig
 from CardiacSegLib.networks.packed import packed
 from CardiacSegLib.networks.unet import ConvBlock, UNet
+from CardiacSegLib.orientation import orientation_is_lost
+from CardiacSegLib.pose import Turn, turn_to_usual
 from CardiacSegLib.postprocessing import labels_from_probabilities
 from CardiacSegLib.preprocessing import (
     POOLING_MULTIPLE,
@@ -202,6 +204,14 @@ class _Read:
     mirrored_dice: dict[Label, float]
 
 
+@dataclass(frozen=True)
+class _Drawn:
+    """Of one frame as it was turned for reading: labels ``(z, y, x)`` in the window of what was read."""
+
+    labels: np.ndarray
+    read: _Read
+
+
 class Segmenter:
     """Segments studies with one model or the average of several; loaded once, used often.
 
@@ -292,22 +302,46 @@ class Segmenter:
         wanted = list(range(study.frames)) if frames is None else list(dict.fromkeys(frames))
         with_certainty = with_certainty and self.tells_certainty
         result = Segmentation(model=self.name)
+        turn, first = Turn(), None
         for done, index in enumerate(wanted):
             if should_stop and should_stop():
                 break
-            read = self._read(study.frame(index), study.spacing, with_certainty)
-            labels = np.zeros(study.geometry.shape, np.uint8)
-            labels[read.window] = labels_from_probabilities(read.probabilities, self.largest_component)
+            if done == 0 and self._turns:
+                turn, first = self._turn(study, with_certainty and 0 in wanted)
+            drawn = first if index == 0 and first else self._draw(study, index, turn, with_certainty)
+            read, turned = drawn.read, turn.shape(study.geometry.shape)
+            labels = np.zeros(turned, np.uint8)
+            labels[read.window] = drawn.labels
             if with_certainty:
-                result.certainty[index] = certainty(read.probabilities, labels[read.window], read.mirrored_dice)
-            result.labels[index] = LabelMap(labels, study.geometry)
+                sure = certainty(read.probabilities, drawn.labels, read.mirrored_dice)
+                result.certainty[index] = {
+                    s: replace(one, doubtful_slice=turn.slice_back(one.doubtful_slice, turned[0]))
+                    for s, one in sure.items()
+                }
+            result.labels[index] = LabelMap(turn.back(labels), study.geometry)
             if keep_probabilities:
-                result.probabilities[index] = in_frame(read.probabilities, read.window, study.geometry.shape)
+                result.probabilities[index] = turn.back(in_frame(read.probabilities, read.window, turned))
             if on_progress:
                 on_progress(done + 1, len(wanted))
         # Only now: a full GPU may have changed both on the way.
         result.device, result.warnings = self.device.type, list(self._notes)
         return result
+
+    @property
+    def _turns(self) -> bool:
+        return all(model.preset.preprocessing.upright for model in self.models)
+
+    def _turn(self, study: CineStudy, mirrored: bool) -> tuple[Turn, _Drawn | None]:
+        """How a study is turned for reading, by its first frame, so that all its frames are read alike; and what was
+        drawn in that one, if it lay as was supposed."""
+        supposed = Turn(reversed=not orientation_is_lost(study.geometry))  # in the library's order the base comes last
+        drawn = self._draw(study, 0, supposed, mirrored)
+        turn = turn_to_usual(supposed.back(drawn.labels), study.spacing)
+        return turn, drawn if turn == supposed else None
+
+    def _draw(self, study: CineStudy, index: int, turn: Turn, mirrored: bool) -> _Drawn:
+        read = self._read(turn.there(study.frame(index)), turn.spacing(study.spacing), mirrored)
+        return _Drawn(labels_from_probabilities(read.probabilities, self.largest_component), read)
 
     def _read(self, frame: np.ndarray, spacing: tuple[float, float, float], mirrored: bool) -> _Read:
         """The mean over all models, of a frame ``(z, y, x)``; ``mirrored``: also of the mirrored frame."""

@@ -168,8 +168,7 @@ def stored_grid(geometry: Geometry, through: int | None = None) -> tuple[StoredG
     if orientation_is_lost(geometry) and (sign < 0 or flip_x):
         said.append(
             "The file has lost the orientation of its slices, and its header turns or mirrors them in the plane; they "
-            "were read so. If they are then shown upside down or mirrored, so did the network see them, and it reads "
-            "such hearts less well: give the file the axes of its scanner."
+            "were read so. If they are then shown upside down or mirrored, give the file the axes of its scanner."
         )
     if through != 0:
         said.append(

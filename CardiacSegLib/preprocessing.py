@@ -36,6 +36,8 @@ class PreprocessingConfig:
         train_slices: slices of a training volume (3D), ``None`` for 2D.
         min_size: smallest in-plane field at test time; it grows until nothing of the image is cut away.
         region: at test time the field is what :mod:`CardiacSegLib.region` finds around the heart, where it is sure.
+        upright: pictures are turned until the RV lies on the left, stacks reversed until the base comes first
+            (:mod:`CardiacSegLib.pose`).
     """
 
     pixel_mm: float = 1.5
@@ -47,6 +49,7 @@ class PreprocessingConfig:
     train_slices: int | None = None
     min_size: int = 256
     region: bool = False
+    upright: bool = False
 
     @property
     def of_reading(self) -> PreprocessingConfig:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from CardiacSegLib.errors import TrainingError
 from CardiacSegLib.files import moved_into_place
+from CardiacSegLib.pose import Turn, turn_to_usual
 from CardiacSegLib.preprocessing import NetworkGrid, PreprocessingConfig, make_grid, prepare
 from CardiacSegLib.readers.acdc import is_acdc_folder, read_acdc_folder, read_acdc_truth
 from CardiacSegLib.study import Geometry, Label, LabelMap
@@ -172,14 +173,23 @@ def _packed_case(
 
 
 def _prepare_case(case: Case, config: PreprocessingConfig) -> Iterator[tuple[str, np.ndarray, np.ndarray, LabelMap]]:
+    """By phase: what a network reads, its labels, and the manual mask on the patient's grid; where the preset reads
+    hearts upright, all turned so by the manual mask at ED."""
     study = read_acdc_folder(case.folder)
     truths = read_acdc_truth(case.folder)
+    turn = Turn()
+    if config.upright:
+        assert study.ed is not None
+        turn = turn_to_usual(truths[study.frame_numbers[study.ed]].data, study.spacing)
     for phase, index in (("ED", study.ed), ("ES", study.es)):
         assert index is not None  # an ACDC folder always names both
         truth = truths[study.frame_numbers[index]]
         if not truth.geometry.matches(study.geometry):
             raise TrainingError(f"Image and mask of '{case.folder}' ({phase}) lie on different grids.")
-        prepared = prepare(study.frame(index), study.spacing, config, training=True)
+        if turn != Turn():
+            spacing = turn.spacing(study.spacing)
+            truth = LabelMap(turn.there(truth.data), Geometry(turn.shape(study.geometry.shape), spacing))
+        prepared = prepare(turn.there(study.frame(index)), truth.geometry.spacing, config, training=True)
         label = prepared.grid.labels_to_network(truth.data, len(Label))
         lost = prepared.grid.outside(truth.data > 0)
         if lost > 0.1:

@@ -30,10 +30,10 @@ HEAVY = AugmentationConfig(
 #: For other scanners, fields of view and orientations.
 STRANGERS = AugmentationConfig(
     rotation_deg=30.0,
-    any_rotation=0.2,
+    any_rotation=0.05,
     scale=(0.8, 1.25),
     shear=0.1,
-    flip=0.2,
+    flip=0.05,
     elastic_px=2.0,
     elastic_share=0.3,
     gamma=0.4,
@@ -43,7 +43,7 @@ STRANGERS = AugmentationConfig(
     noise=0.05,
     low_resolution=0.25,
     slice_jitter_px=0.7,
-    slice_flip=0.5,
+    slice_flip=0.05,
     contraction=0.2,
     contraction_share=0.1,
 )
@@ -86,7 +86,7 @@ _DEFAULT_2D = Preset(
     name="default-2d",
     summary="Slice by slice with both neighbours; AdamW, cosine, averaged weights, augmented for other scanners.",
     network=NetworkConfig(features=(16, 32, 64, 128, 256), dropout=(0.1,), standardise=True),
-    preprocessing=PreprocessingConfig(pixel_mm=1.3, train_size=288, min_size=128, region=True),
+    preprocessing=PreprocessingConfig(pixel_mm=1.3, train_size=288, min_size=128, region=True, upright=True),
     loss=LossConfig(kind="dice-ce", dice_weights=(0.0, 1.0, 1.0, 1.0)),
     augmentation=STRANGERS,
     training=TrainingConfig(
@@ -111,7 +111,7 @@ _DEFAULT_3D = replace(
     name="default-3d",
     summary="Whole stacks at 10 mm slice distance, pooled in plane; otherwise as default-2d.",
     network=NetworkConfig(dims=3, in_slices=1, features=(16, 32, 64, 128, 256), dropout=(0.1,), standardise=True),
-    preprocessing=PreprocessingConfig(min_size=128, slice_mm=10.0, train_slices=12),
+    preprocessing=PreprocessingConfig(min_size=128, slice_mm=10.0, train_slices=12, upright=True),
     training=replace(_DEFAULT_2D.training, batch_size=4),
 )
 

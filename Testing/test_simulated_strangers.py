@@ -80,6 +80,6 @@ def test_a_row_states_what_the_evaluation_measures(patient):
             labels = {i: strangers.LabelMap(patient.masks[i], study.geometry) for i in range(2)}
             return type("Segmentation", (), {"labels": labels})
 
-    assert strangers.row("as they are", [patient], Knows()) == (
+    assert strangers.row("as they are", [(Knows(), [patient]), (Knows(), [patient])]) == (
         "| as they are | 1.000 | 0.0 | 1.000/1.000 | 1.000/1.000 | 1.000/1.000 | 0 |"
     )

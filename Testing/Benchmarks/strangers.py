@@ -1,14 +1,16 @@
 """Read ACDC's patients as images of other scanners and hospitals might look, and say what that costs.
 
-python Testing/Benchmarks/strangers.py ACDC PATIENTS MODEL [MODEL …]
+python Testing/Benchmarks/strangers.py ACDC SPLITS.json MODEL [MODEL …]
 
-PATIENTS: names joined by commas, which no MODEL was trained on; several models are averaged. A row a change: mean Dice
-of six columns, Hausdorff distance in mm, Dice at ED and ES of each structure, and how many structures are below .80.
+SPLITS.json: of a cross-validation; the patients of each fold are read by the network that did not see them, the first
+MODEL those of the first fold and so on, as far as there are models. A row a change: mean Dice of six columns, Hausdorff
+distance in mm, Dice at ED and ES of each structure, and how many structures are below .80.
 A changed spacing is the manual masks' as well: what is asked is whether the same voxels are found.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -136,16 +138,17 @@ CHANGES: dict[str, Sequence[Callable[[Patient], Patient]]] = {
 }
 
 
-def row(name: str, patients: Sequence[Patient], segmenter: Segmenter) -> str:
-    """A row of the table, from patients that are changed already."""
+def row(name: str, folds: Sequence[tuple[Segmenter, Sequence[Patient]]]) -> str:
+    """A row of the table, from patients that are changed already, each with the network that reads them."""
     pairs = []
-    for number, patient in enumerate(patients):
-        shape = patient.image.shape
-        geometry = Geometry((shape[1], shape[2], shape[3]), patient.spacing)
-        study = CineStudy(patient.image, geometry, name=f"patient {number}", ed=0, es=1)
-        drawn = segmenter.segment(study).labels
-        for index, phase in enumerate(("ED", "ES")):
-            pairs.append((study.name, phase, drawn[index], LabelMap(patient.masks[index], geometry)))
+    for fold, (segmenter, patients) in enumerate(folds):
+        for number, patient in enumerate(patients):
+            shape = patient.image.shape
+            geometry = Geometry((shape[1], shape[2], shape[3]), patient.spacing)
+            study = CineStudy(patient.image, geometry, name=f"patient {number} of fold {fold}", ed=0, es=1)
+            drawn = segmenter.segment(study).labels
+            for index, phase in enumerate(("ED", "ES")):
+                pairs.append((study.name, phase, drawn[index], LabelMap(patient.masks[index], geometry)))
     found = evaluate_pairs(pairs).to_json()
     columns = [
         "/".join(_dice(found["structures"][s.name][phase]["dice"]) for phase in ("ED", "ES")) for s in STRUCTURES
@@ -160,24 +163,25 @@ def _dice(value: float) -> str:
     return f"{value:.3f}".lstrip("0")
 
 
-def main(acdc: Path, names: Sequence[str], models: Sequence[str]) -> None:
+def main(acdc: Path, splits: Path, models: Sequence[str]) -> None:
     """Print the table."""
-    patients = [read_patient(acdc / name) for name in names]
-    segmenter = Segmenter(list(models))
+    names = json.loads(splits.read_text(encoding="utf-8"))["folds"][: len(models)]
+    folds = [[read_patient(acdc / name) for name in fold] for fold in names]
+    segmenters = [Segmenter(model) for model in models]
     print(
-        f"| {len(patients)} patients | Dice | HD | "
+        f"| {sum(map(len, folds))} patients | Dice | HD | "
         + " | ".join(f"{s.name} ED/ES" for s in STRUCTURES)
         + " | below .80 |"
     )
     print("|---" * (len(STRUCTURES) + 4) + "|")
     for name, steps in CHANGES.items():
-        changed = patients
+        changed = folds
         for step in steps:
-            changed = [step(patient) for patient in changed]
-        print(row(name, changed, segmenter), flush=True)
+            changed = [[step(patient) for patient in patients] for patients in changed]
+        print(row(name, list(zip(segmenters, changed))), flush=True)
 
 
 if __name__ == "__main__":
     if len(sys.argv) < 4:
         sys.exit(__doc__)
-    main(Path(sys.argv[1]), sys.argv[2].split(","), sys.argv[3:])
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])

@@ -14,6 +14,7 @@ from CardiacSegLib.inference import Segmenter
 from CardiacSegLib.metrics.overlap import dice
 from CardiacSegLib.models import TrainedModel, load_model
 from CardiacSegLib.pose import Turn, turn_to_usual
+from CardiacSegLib.readers import read_study
 from CardiacSegLib.readers.acdc import read_acdc_folder, read_acdc_truth
 from CardiacSegLib.study import STRUCTURES, CineStudy, Geometry
 from CardiacSegLib.training.dataset import find_cases, pack
@@ -109,6 +110,17 @@ def test_a_frame_is_read_alike_whichever_others_are_asked_for(acdc_root):
     assert both.labels[1].geometry == study.geometry
     sure = both.probabilities[1].argmax(axis=0)
     assert sure.shape == study.geometry.shape and (sure == both.labels[1].data).mean() > 0.99
+
+
+def test_only_a_stack_that_lies_otherwise_costs_another_reading(acdc_root, cine_dicom_root):
+    segmenter, read = Segmenter(reading(load_model("fast"), upright=True), "cpu"), []
+    plain = segmenter._read
+    segmenter._read = lambda *given: read.append(1) or plain(*given)
+    patient, scan = read_acdc_folder(acdc_root / "patient010"), read_study(cine_dicom_root / "dicom" / "SCD0000101")
+    for study, readings in ((patient, 2), (scan, 2), (turned(patient, Turn(2)), 3)):
+        read.clear()
+        segmenter.segment(study, [0, 1])
+        assert len(read) == readings
 
 
 def test_the_papers_networks_read_pictures_as_they_are():

@@ -7,6 +7,7 @@ import math
 import warnings as python_warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, cast
 
@@ -196,12 +197,12 @@ class Segmentation:
 
 @dataclass(frozen=True)
 class _Read:
-    """Of one frame: mean probabilities ``(class, z, y, x)`` in a window of its grid (outside is background), and by
-    structure the Dice on the network's grid with what was drawn in the mirrored frame, where that was read."""
+    """Of one frame: mean probabilities ``(class, z, y, x)`` in a window of its grid (outside is background), and what
+    reads the mirrored frame and gives by structure the Dice on the network's grid with what is drawn there."""
 
     probabilities: np.ndarray
     window: tuple[slice, ...]
-    mirrored_dice: dict[Label, float]
+    mirrored_dice: Callable[[], dict[Label, float]]
 
 
 @dataclass(frozen=True)
@@ -307,13 +308,13 @@ class Segmenter:
             if should_stop and should_stop():
                 break
             if done == 0 and self._turns:
-                turn, first = self._turn(study, with_certainty and 0 in wanted)
-            drawn = first if index == 0 and first else self._draw(study, index, turn, with_certainty)
+                turn, first = self._turn(study)
+            drawn = first if index == 0 and first else self._draw(study, index, turn)
             read, turned = drawn.read, turn.shape(study.geometry.shape)
             labels = np.zeros(turned, np.uint8)
             labels[read.window] = drawn.labels
             if with_certainty:
-                sure = certainty(read.probabilities, drawn.labels, read.mirrored_dice)
+                sure = certainty(read.probabilities, drawn.labels, read.mirrored_dice())
                 result.certainty[index] = {
                     s: replace(one, doubtful_slice=turn.slice_back(one.doubtful_slice, turned[0]))
                     for s, one in sure.items()
@@ -331,33 +332,36 @@ class Segmenter:
     def _turns(self) -> bool:
         return all(model.preset.preprocessing.upright for model in self.models)
 
-    def _turn(self, study: CineStudy, mirrored: bool) -> tuple[Turn, _Drawn | None]:
+    def _turn(self, study: CineStudy) -> tuple[Turn, _Drawn | None]:
         """How a study is turned for reading, by its first frame, so that all its frames are read alike; and what was
         drawn in that one, if it lay as was supposed."""
         supposed = Turn(reversed=not orientation_is_lost(study.geometry))  # in the library's order the base comes last
-        drawn = self._draw(study, 0, supposed, mirrored)
+        drawn = self._draw(study, 0, supposed)
         turn = turn_to_usual(supposed.back(drawn.labels), study.spacing)
         return turn, drawn if turn == supposed else None
 
-    def _draw(self, study: CineStudy, index: int, turn: Turn, mirrored: bool) -> _Drawn:
-        read = self._read(turn.there(study.frame(index)), turn.spacing(study.spacing), mirrored)
+    def _draw(self, study: CineStudy, index: int, turn: Turn) -> _Drawn:
+        read = self._read(turn.there(study.frame(index)), turn.spacing(study.spacing))
         return _Drawn(labels_from_probabilities(read.probabilities, self.largest_component), read)
 
-    def _read(self, frame: np.ndarray, spacing: tuple[float, float, float], mirrored: bool) -> _Read:
-        """The mean over all models, of a frame ``(z, y, x)``; ``mirrored``: also of the mirrored frame."""
+    def _read(self, frame: np.ndarray, spacing: tuple[float, float, float]) -> _Read:
+        """The mean over all models, of a frame ``(z, y, x)``."""
         numbers: dict[PreprocessingConfig, list[int]] = {}
         for number, model in enumerate(self.models):
             numbers.setdefault(model.preset.preprocessing.of_reading, []).append(number)
-        reads = [self._read_alike(frame, spacing, config, chosen, mirrored) for config, chosen in numbers.items()]
+        reads = [self._read_alike(frame, spacing, config, chosen) for config, chosen in numbers.items()]
         if len(reads) == 1:
             return reads[0]
+        shares = [len(chosen) / len(self.models) for chosen in numbers.values()]
         whole = np.zeros((len(reads[0].probabilities), *frame.shape), np.float32)
-        agreement: dict[Label, float] = {}
-        for read, chosen in zip(reads, numbers.values()):
-            share = len(chosen) / len(self.models)
+        for read, share in zip(reads, shares):
             whole += in_frame(read.probabilities, read.window, frame.shape) * np.float32(share)
-            agreement = {s: agreement.get(s, 0.0) + share * one for s, one in read.mirrored_dice.items()}
-        return _Read(whole, (slice(None),) * 3, agreement)
+
+        def mirrored_dice() -> dict[Label, float]:
+            each = [read.mirrored_dice() for read in reads]
+            return {s: sum(share * one[s] for share, one in zip(shares, each)) for s in each[0]}
+
+        return _Read(whole, (slice(None),) * 3, mirrored_dice)
 
     def _read_alike(
         self,
@@ -365,7 +369,6 @@ class Segmenter:
         spacing: tuple[float, float, float],
         config: PreprocessingConfig,
         numbers: Sequence[int],
-        mirrored: bool,
     ) -> _Read:
         """As :meth:`_read`, of models that share their preprocessing: in the heart's region, if any."""
         values = normalise(frame, config)
@@ -376,12 +379,12 @@ class Segmenter:
             volume = torch.from_numpy(part.greys_to_network(values))
             mean, labels = self._mean(volume, numbers)
             if labels.any() and not touches_edge(labels, region, grid):
-                agreement = self._mirrored_dice(labels, volume, numbers, grid) if mirrored else {}
-                return _Read(part.probabilities_in_window(mean), part.window, agreement)
+                again = partial(self._mirrored_dice, labels, volume, numbers, grid)
+                return _Read(part.probabilities_in_window(mean), part.window, again)
         volume = torch.from_numpy(grid.greys_to_network(values))
         mean, labels = self._mean(volume, numbers)
-        agreement = self._mirrored_dice(labels, volume, numbers, grid) if mirrored else {}
-        return _Read(grid.probabilities_to_native(mean), (slice(None),) * 3, agreement)
+        again = partial(self._mirrored_dice, labels, volume, numbers, grid)
+        return _Read(grid.probabilities_to_native(mean), (slice(None),) * 3, again)
 
     def _find_heart(self, values: np.ndarray, spacing: tuple[float, float, float], grid: NetworkGrid) -> Region | None:
         assert self._finder is not None

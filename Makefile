@@ -67,7 +67,7 @@ bench: .venv/.library
 # nnU-Net and MONAI beside it, in an environment of their own
 bench-peers: .venv/.library
 	$(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/python -m pip install --quiet $(PIP_OPTIONS) $(if $(TORCH),'$(TORCH)') 'monai==1.5.*' 'nnunetv2==2.6.*' -e .
+	.venv-peers/bin/python -m pip install --quiet $(PIP_OPTIONS) $(if $(TORCH),'$(TORCH)') 'monai[nibabel]==1.5.*' 'nnunetv2==2.6.*' -e .
 	.venv-peers/bin/python Testing/Benchmarks/peers.py --page Testing/Benchmarks/PEERS.md
 
 clean:

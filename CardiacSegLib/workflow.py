@@ -282,10 +282,11 @@ def measure_labels(
     from CardiacSegLib.function.cycle import cycle_json, measure_cycle
     from CardiacSegLib.function.quality import findings
     from CardiacSegLib.function.ranges import compare_with_ranges
+    from CardiacSegLib.function.stack import around_hearts
     from CardiacSegLib.function.volumes import function_json, single_frame_function, ventricular_function
     from CardiacSegLib.function.wall import wall_figures, wall_json
 
-    single = study.is_single_frame
+    single, labels = study.is_single_frame, around_hearts(labels)
     ed, es = (None if index is None else labels.get(index) for index in (0 if single else study.ed, study.es))
     figures = single_frame_function(ed) if single and ed is not None else ventricular_function(ed, es)
     cycle = measure_cycle(study, labels)

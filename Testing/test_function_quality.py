@@ -14,6 +14,7 @@ from CardiacSegLib.function.quality import findings, findings_as_stored, frame_f
 from CardiacSegLib.function.stack import (
     align_labels,
     align_slices,
+    around_hearts,
     base_is_first,
     slice_shifts_mm,
     wall_gaps,
@@ -284,3 +285,40 @@ def test_several_slices_are_named_in_rising_order_however_the_stack_is_stored():
     given = findings_as_stored(told, stored)
     said = "From ED to ES the left ventricle loses slices 7, 9 and 10 at its base, in 3 of 10 slices."
     assert given["findings"][0]["sentence"] == said and given["warnings"] == ["Another.", said]
+
+
+def test_label_maps_cut_around_the_hearts_lie_where_they_lay_and_keep_every_slice_and_edge():
+    grid = Geometry(
+        (3, 40, 50), (8.0, 1.5, 1.2), (-30.0, 20.0, 7.0), ((0.0, 0.0, 1.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
+    )
+    ed, es = (np.zeros(grid.shape, np.uint8) for _ in range(2))
+    ed[1, 10:20, 30:36], es[1, 12:25, 0:4] = Label.LV, Label.RV  # one touches an edge
+    cut = around_hearts({0: LabelMap(ed, grid), 5: LabelMap(es, grid)})
+    assert cut[0].geometry == cut[5].geometry and cut[0].data.shape == (3, 23, 40)
+    for i, whole in ((0, ed), (5, es)):
+        for label in (Label.LV, Label.RV):
+            there, here = (np.argwhere(data == label) for data in (whole, cut[i].data))
+            np.testing.assert_allclose(grid.to_lps(there), cut[i].geometry.to_lps(here))
+    assert cut[5].mask(Label.RV)[:, :, 0].any() and not cut[0].data[:, [0, -1]].any()
+
+
+def test_label_maps_of_several_grids_or_of_nothing_are_not_cut():
+    one, other = heart(), replace(heart(), geometry=replace(GEOMETRY, origin=(1.0, 0.0, 0.0)))
+    empty = LabelMap(np.zeros_like(one.data), GEOMETRY)
+    for labels in ({0: one, 1: other}, {0: empty}, {}):
+        assert around_hearts(labels) is labels
+
+
+def test_what_is_measured_does_not_change_by_the_cut(acdc_root, monkeypatch):
+    from CardiacSegLib.function import stack
+    from CardiacSegLib.readers.acdc import read_acdc_folder, read_acdc_truth
+
+    for folder in sorted(acdc_root.glob("patient*"))[::20]:
+        study, truth = read_acdc_folder(folder), read_acdc_truth(folder)
+        labels = {i: truth[number] for i, number in enumerate(study.frame_numbers)}
+        cut = around_hearts(labels)
+        assert cut[0].data.size < 0.7 * labels[0].data.size
+        function = measure_labels(study, labels, model=None, diagnosis=True)
+        with monkeypatch.context() as whole:
+            whole.setattr(stack, "around_hearts", lambda given: given)
+            assert measure_labels(study, labels, model=None, diagnosis=True) == function

@@ -9,9 +9,32 @@ import numpy as np
 
 from CardiacSegLib.study import CineStudy, Geometry, Label, LabelMap
 
+_MARGIN_PX = 4
 # A section smaller than this says nothing of place or shape.
 _SMALLEST_SECTION_MM2 = 150.0
 _FEWEST_SECTIONS = 4  # for a straight line and what lies off it
+
+
+def around_hearts(labels: Mapping[int, LabelMap]) -> Mapping[int, LabelMap]:
+    """Label maps of one grid cut in plane to what is drawn in any of them and a little around it: less to look through.
+
+    They lie where they lay, every slice is kept, and what touched the edge of the image still touches an edge. Maps of
+    several grids, or without anything drawn, are returned as they are.
+    """
+    grids = {one.geometry for one in labels.values()}
+    drawn = [one.data.any(axis=0) for one in labels.values()]
+    if len(grids) != 1 or not any(plane.any() for plane in drawn):
+        return labels
+    plane, (grid,) = np.any(drawn, axis=0), grids
+    rows, columns = (_with_margin(np.flatnonzero(plane.any(axis=axis)), plane.shape[1 - axis]) for axis in (1, 0))
+    x, y, z = grid.to_lps(np.array([0, rows.start, columns.start])).tolist()
+    shape = (grid.shape[0], rows.stop - rows.start, columns.stop - columns.start)
+    cut = replace(grid, shape=shape, origin=(x, y, z))
+    return {i: LabelMap(np.ascontiguousarray(one.data[:, rows, columns]), cut) for i, one in labels.items()}
+
+
+def _with_margin(lines: np.ndarray, size: int) -> slice:
+    return slice(max(int(lines[0]) - _MARGIN_PX, 0), min(int(lines[-1]) + 1 + _MARGIN_PX, size))
 
 
 def section_areas_mm2(labels: LabelMap, label: Label) -> np.ndarray:

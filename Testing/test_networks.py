@@ -14,6 +14,7 @@ from CardiacSegLib.augmentation import Augmenter
 from CardiacSegLib.losses import SegmentationLoss, log_dice_loss, weighted_cross_entropy
 from CardiacSegLib.networks.config import NetworkConfig
 from CardiacSegLib.networks.unet import ConvBlock, build_network, standardise
+from CardiacSegLib.networks.widening import is_widened, widen
 from CardiacSegLib.training.config import AugmentationConfig, LossConfig
 from CardiacSegLib.training.presets import AUGMENTATIONS, PRESETS, get_preset
 
@@ -293,3 +294,39 @@ def test_where_there_is_nothing_to_contract_nothing_changes(cavity, wall, slices
     )
     torch.testing.assert_close(moved, image)
     assert torch.equal(target, label.long())
+
+
+@pytest.mark.parametrize("upsampling", ["transposed", "subpixel"])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_widened_network_computes_what_the_narrow_one_did_and_can_learn_more(dims, upsampling):
+    narrow = NetworkConfig(dims=dims, in_slices=1, features=SMALL, upsampling=upsampling, dropout=())
+    wide = replace(narrow, features=(6, 8, 13))
+    torch.manual_seed(1)
+    old, new = build_network(narrow), build_network(wide)
+    x = torch.rand(2, *(1,) * (dims - 1), 16, 24)
+    old(x)  # statistics of its own
+    widen(new, old.state_dict())
+    torch.testing.assert_close(new.eval()(x), old.eval()(x), atol=1e-5, rtol=1e-5)
+    new.train()(x).square().mean().backward()
+    head = new.head.weight.grad.abs().flatten(1).sum(0)
+    assert len(head) == 6 and (head > 0).all()  # also of what nothing reads yet
+    # In a step or two every kernel has learned something.
+    optimiser = torch.optim.SGD(new.parameters(), 1e-3)
+    optimiser.step()
+    for _ in range(3):
+        new.zero_grad()
+        new(x).square().mean().backward()
+        optimiser.step()
+    assert all((p.grad != 0).flatten(1).any(1).float().mean() > 0.7 for p in new.parameters() if p.ndim > 1)
+
+
+def test_only_a_network_that_has_more_channels_and_nothing_else_is_a_widened_one():
+    narrow = NetworkConfig(features=SMALL)
+    assert is_widened(replace(narrow, features=(4, 9, 8)), narrow)
+    for other in (
+        narrow,
+        replace(narrow, features=(6, 7, 13)),
+        replace(narrow, features=(*SMALL, 8)),
+        replace(narrow, features=(6, 8, 13), in_slices=5),
+    ):
+        assert not is_widened(other, narrow)

@@ -18,10 +18,14 @@ import torch
 
 from CardiacSegLib.cli import main
 from CardiacSegLib.errors import TrainingError
+from CardiacSegLib.inference import Segmenter
+from CardiacSegLib.metrics.overlap import dice
 from CardiacSegLib.models import load_model
 from CardiacSegLib.networks.config import NetworkConfig
 from CardiacSegLib.phantom import PhantomConfig, make_phantom
 from CardiacSegLib.preprocessing import PreprocessingConfig
+from CardiacSegLib.readers import read_study
+from CardiacSegLib.training import runs
 from CardiacSegLib.training.config import Preset, TrainingConfig
 from CardiacSegLib.training.dataset import find_cases, pack
 from CardiacSegLib.training.presets import LIGHT, PRESETS, get_preset
@@ -215,6 +219,28 @@ def test_a_training_begins_with_the_weights_of_another_where_that_is_asked_for(p
     assert all(torch.allclose(v, second.weights[k], atol=1e-3) for k, v in before.weights.items() if "weight" in k)
     with pytest.raises(TrainingError, match="do not fit"):
         train(phantoms, tmp_path / "third", tiny_preset(3), [], settings(start_from=first))
+
+
+def test_a_training_begins_with_the_weights_of_a_narrower_network(phantoms, tmp_path):
+    narrow = train(phantoms, tmp_path / "narrow", tiny_preset(epochs=2), [], settings())
+    wide = tiny_preset(epochs=1)
+    wide = replace(wide, network=replace(wide.network, features=(12, 24, 40)))
+    wide = replace(wide, training=replace(wide.training, learning_rate=1e-7, ema=0.0))
+    model = load_model(train(phantoms, tmp_path / "wide", wide, [], settings(start_from=narrow)))
+    assert model.preset.network.features == (12, 24, 40) and model.facts["started_from"] == "narrow"
+    study = read_study(phantoms / "patient001")
+    masks = [Segmenter(m, "cpu").segment(study).labels[0].data for m in (narrow, model)]
+    assert dice(*(mask > 0 for mask in masks)) > 0.8  # the statistics of its norms are new
+
+
+def test_the_width_of_a_network_can_be_chosen(phantoms, tmp_path, monkeypatch):
+    chosen = []
+    monkeypatch.setattr(runs, "train", lambda data, output, preset, *_: chosen.append(preset) or output)
+    command = ["train", str(phantoms), "--output", str(tmp_path / "wide")]
+    assert main([*command, "--width", "24"]) == 0
+    assert chosen[0].network.features == (24, 48, 96, 192, 384)
+    assert chosen[0].name == "default-2d+width24" and chosen[0].recipe == "default-2d"
+    assert main([*command, "--width", "0"]) == 1
 
 
 def test_a_cross_validation_begins_only_with_networks_that_never_saw_their_patients(phantoms, tmp_path):

@@ -70,6 +70,7 @@ def _add_training_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--learning-rate", metavar="R", type=float, help="instead of the preset's")
     p.add_argument("--augmentation", choices=sorted(AUGMENTATIONS), help="instead of the preset's")
     p.add_argument("--slices", metavar="N", type=int, choices=(1, 3, 5), help="input slices of a 2D network")
+    p.add_argument("--width", metavar="N", type=int, help="channels at full resolution, the other levels in proportion")
     p.add_argument("--upsampling", choices=("transposed", "subpixel"), help="instead of the preset's")
     add_device(p)
     p.add_argument("--seed", metavar="N", type=int, default=0, help="random seed (%(default)s)")
@@ -78,8 +79,8 @@ def _add_training_options(p: argparse.ArgumentParser) -> None:
         "--start-from",
         metavar="MODEL",
         type=Path,
-        help="begin with these weights: a model of the same preset that was not trained on who validates; for crossval "
-        "the folder of one with the same folds",
+        help="begin with these weights: a model of the same preset, as wide or narrower, that was not trained on who "
+        "validates; for crossval the folder of one with the same folds",
     )
     p.add_argument("--full-precision", action="store_true", help="float32 instead of bfloat16")
     p.add_argument("--cache", metavar="DIR", type=Path, help="folder for the prepared images (OUTPUT/prepared)")
@@ -100,6 +101,10 @@ def _preset(args: argparse.Namespace) -> Preset:
         if network.dims == 3:
             raise TrainingError("--slices is for 2D networks; a 3D network reads the whole stack.")
         network = replace(network, in_slices=args.slices)
+    if args.width is not None:
+        if args.width < 1:
+            raise TrainingError("--width must be positive.")
+        network = replace(network, features=tuple(args.width * f // network.features[0] for f in network.features))
     if args.upsampling:
         network = replace(network, upsampling=args.upsampling)
     augmentation = AUGMENTATIONS[args.augmentation] if args.augmentation else preset.augmentation
@@ -108,6 +113,7 @@ def _preset(args: argparse.Namespace) -> Preset:
         "batch": args.batch_size,
         "rate": args.learning_rate,
         "slices": args.slices,
+        "width": args.width,
         "": args.upsampling,
         "augmentation-": args.augmentation,
     }

@@ -26,6 +26,7 @@ from CardiacSegLib.memory import freed_memory_kept
 from CardiacSegLib.metrics.overlap import dice
 from CardiacSegLib.models import TrainedModel, save_model
 from CardiacSegLib.networks.unet import UNet, build_network
+from CardiacSegLib.networks.widening import is_widened, widen
 from CardiacSegLib.postprocessing import labels_from_probabilities
 from CardiacSegLib.study import STRUCTURES
 from CardiacSegLib.training import distributed
@@ -345,12 +346,14 @@ class Trainer:
 
 
 def _begin_with(network: UNet, model: TrainedModel) -> None:
+    if is_widened(network.config, model.preset.network):
+        return widen(network, model.float_weights())
     try:
         network.load_state_dict(model.float_weights())
     except (RuntimeError, ValueError) as error:
         raise TrainingError(
             f"The weights of '{model.name}' (preset {model.preset.name}) do not fit the network that is to be trained. "
-            "Begin with a model of the same preset."
+            "Begin with a model of the same preset, as wide or narrower."
         ) from error
 
 

@@ -39,8 +39,8 @@ from CardiacSegLib.study import STRUCTURES, CineStudy, Label, LabelMap
 
 #: Pixels that go through a 2D network at once on a CPU: a whole stack's region, but not the whole field of many slices.
 _CPU_PIXELS = 240_000
-#: Around what was drawn so much is read once more in the mirrored image.
-_MIRRORED_MARGIN_MM = 24.0
+#: Around what was drawn so much is read once more in the image turned by a half.
+_HALF_TURNED_MARGIN_MM = 24.0
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -174,9 +174,9 @@ def predict_with_flips(network: UNet, volume: Tensor, device: torch.device) -> T
 
 
 @torch.inference_mode()
-def predict_mirrored(network: UNet, volume: Tensor, device: torch.device) -> Tensor:
-    """The probabilities of a volume that is shown upside down, turned back: what a sure network gives as well."""
-    return predict_volume(network, volume.flip(-2), device).flip(-2)
+def predict_half_turned(network: UNet, volume: Tensor, device: torch.device) -> Tensor:
+    """The probabilities of a volume that is shown turned by a half, turned back: what a sure network gives as well."""
+    return predict_volume(network, volume.flip(-2, -1), device).flip(-2, -1)
 
 
 @dataclass
@@ -198,11 +198,11 @@ class Segmentation:
 @dataclass(frozen=True)
 class _Read:
     """Of one frame: mean probabilities ``(class, z, y, x)`` in a window of its grid (outside is background), and what
-    reads the mirrored frame and gives by structure the Dice on the network's grid with what is drawn there."""
+    reads it turned by a half and gives by structure the Dice on the network's grid with what is drawn there."""
 
     probabilities: np.ndarray
     window: tuple[slice, ...]
-    mirrored_dice: Callable[[], dict[Label, float]]
+    half_turned_dice: Callable[[], dict[Label, float]]
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,7 @@ class Segmenter:
         for one in chosen:
             self.models += [one] if isinstance(one, TrainedModel) else map(load_model, find_models(one))
         if region is not None:
-            self.models = [_reading_region(m, region) for m in self.models]
+            self.models = [replace(m, preset=m.preset.prepared_with(region=region)) for m in self.models]
         self.device = choose_device(device)
         self.flips, self.reduced_precision = flips, reduced_precision
         #: The models' names, joined by ``+``; of a whole ensemble its own.
@@ -314,7 +314,7 @@ class Segmenter:
             labels = np.zeros(turned, np.uint8)
             labels[read.window] = drawn.labels
             if with_certainty:
-                sure = certainty(read.probabilities, drawn.labels, read.mirrored_dice())
+                sure = certainty(read.probabilities, drawn.labels, read.half_turned_dice())
                 result.certainty[index] = {
                     s: replace(one, doubtful_slice=turn.slice_back(one.doubtful_slice, turned[0]))
                     for s, one in sure.items()
@@ -357,11 +357,11 @@ class Segmenter:
         for read, share in zip(reads, shares):
             whole += in_frame(read.probabilities, read.window, frame.shape) * np.float32(share)
 
-        def mirrored_dice() -> dict[Label, float]:
-            each = [read.mirrored_dice() for read in reads]
+        def half_turned_dice() -> dict[Label, float]:
+            each = [read.half_turned_dice() for read in reads]
             return {s: sum(share * one[s] for share, one in zip(shares, each)) for s in each[0]}
 
-        return _Read(whole, (slice(None),) * 3, mirrored_dice)
+        return _Read(whole, (slice(None),) * 3, half_turned_dice)
 
     def _read_alike(
         self,
@@ -379,11 +379,11 @@ class Segmenter:
             volume = torch.from_numpy(part.greys_to_network(values))
             mean, labels = self._mean(volume, numbers)
             if labels.any() and not touches_edge(labels, region, grid):
-                again = partial(self._mirrored_dice, labels, volume, numbers, grid)
+                again = partial(self._half_turned_dice, labels, volume, numbers, grid)
                 return _Read(part.probabilities_in_window(mean), part.window, again)
         volume = torch.from_numpy(grid.greys_to_network(values))
         mean, labels = self._mean(volume, numbers)
-        again = partial(self._mirrored_dice, labels, volume, numbers, grid)
+        again = partial(self._half_turned_dice, labels, volume, numbers, grid)
         return _Read(grid.probabilities_to_native(mean), (slice(None),) * 3, again)
 
     def _find_heart(self, values: np.ndarray, spacing: tuple[float, float, float], grid: NetworkGrid) -> Region | None:
@@ -400,14 +400,14 @@ class Segmenter:
         mean = self._mean_by(read, volume, numbers)
         return mean, labels_from_probabilities(mean, self.largest_component)
 
-    def _mirrored_dice(
+    def _half_turned_dice(
         self, labels: np.ndarray, volume: Tensor, numbers: Sequence[int], grid: NetworkGrid
     ) -> dict[Label, float]:
-        """By structure the Dice of labels with what the same models draw in the mirrored volume, around the labels."""
-        margin = round(_MIRRORED_MARGIN_MM / grid.axes[1].out_step)
+        """By structure the Dice of labels with what the same models draw around them in the half-turned volume."""
+        margin = round(_HALF_TURNED_MARGIN_MM / grid.axes[1].out_step)
         rows, columns = (_around(np.asarray(labels.any(axis=axes)), margin) for axes in ((0, 2), (0, 1)))
         drawn = labels[:, rows, columns]
-        mean = self._mean_by(predict_mirrored, volume[:, rows, columns], numbers)
+        mean = self._mean_by(predict_half_turned, volume[:, rows, columns], numbers)
         again = labels_from_probabilities(mean, self.largest_component)
         return {s: dice(drawn == int(s), again == int(s)) for s in STRUCTURES}
 
@@ -444,11 +444,6 @@ def _around(drawn: np.ndarray, margin: int) -> slice:
     wanted = min(POOLING_MULTIPLE * math.ceil((high - low) / POOLING_MULTIPLE), len(drawn))
     start = max(0, min((low + high - wanted) // 2, len(drawn) - wanted))
     return slice(start, start + wanted)
-
-
-def _reading_region(model: TrainedModel, region: bool) -> TrainedModel:
-    preprocessing = replace(model.preset.preprocessing, region=region)
-    return replace(model, preset=replace(model.preset, preprocessing=preprocessing))
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

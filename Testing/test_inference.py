@@ -147,7 +147,7 @@ def test_where_pytorch_cannot_pack_convolutions_a_network_runs_as_it_is(fast, mo
         torch.testing.assert_close(plain(x), wanted, atol=0.05, rtol=0.05)
 
 
-def test_the_mirrored_reading_is_of_what_was_drawn_and_its_surroundings():
+def test_the_second_reading_is_of_what_was_drawn_and_its_surroundings():
     drawn = np.zeros(200, bool)
     drawn[[90, 120]] = True
     around = _around(drawn, 16)
@@ -181,9 +181,8 @@ def test_probabilities_lie_on_the_studys_grid_and_sum_to_one(fast, phantom):
 
 def test_an_ensemble_averages_the_probabilities_of_its_models(fast, phantom):
     torch.manual_seed(0)
-    preset = fast.preset
     # What an untrained network draws would turn the picture anyhow.
-    preset = replace(preset, preprocessing=replace(preset.preprocessing, upright=False))
+    preset = fast.preset.prepared_with(upright=False)
     fast = replace(fast, preset=preset)
     other = TrainedModel("other", preset, build_network(preset.network).state_dict())
     frame = {}

@@ -180,7 +180,7 @@ def test_an_ensemble_gives_the_mean_of_its_networks(model_file, tmp_path, monkey
     for number in (1, 2):
         model = load_model(model_file)
         # What untrained networks draw would turn the picture, for each another way.
-        as_stored = replace(model.preset, preprocessing=replace(model.preset.preprocessing, upright=False))
+        as_stored = model.preset.prepared_with(upright=False)
         weights = {k: v * number if k == "head.weight" else v for k, v in model.weights.items()}
         save_model(tmp_path / f"pair-{number}.pt", replace(model, weights=weights, preset=as_stored))
     study = make_phantom(PhantomConfig(frames=2, slices=3, ed_index=0)).study
@@ -195,7 +195,7 @@ def test_an_ensemble_gives_the_mean_of_its_networks(model_file, tmp_path, monkey
 
 def test_a_model_file_asks_for_no_newer_program_than_it_needs(tmp_path):
     model = load_model("fast")
-    reading = replace(model.preset, preprocessing=replace(model.preset.preprocessing, read_pixel_mm=1.2))
+    reading = model.preset.prepared_with(read_pixel_mm=1.2)
     for name, preset, version in (("plain", model.preset, 1), ("finer", reading, 2)):
         save_model(tmp_path / f"{name}.pt", replace(model, preset=preset))
         header = json.loads(torch.load(tmp_path / f"{name}.pt", weights_only=True)["header"])

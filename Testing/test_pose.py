@@ -24,8 +24,7 @@ TURNS = [Turn(quarters, *both) for quarters in range(4) for both in itertools.pr
 
 
 def reading(model: TrainedModel, *, upright: bool) -> TrainedModel:
-    preset = model.preset
-    return replace(model, preset=replace(preset, preprocessing=replace(preset.preprocessing, upright=upright)))
+    return replace(model, preset=model.preset.prepared_with(upright=upright))
 
 
 def turned(study: CineStudy, turn: Turn) -> CineStudy:

@@ -8,11 +8,13 @@ import torch
 
 from CardiacSegLib.inference import Segmenter
 from CardiacSegLib.metrics.overlap import dice
+from CardiacSegLib.models import find_finder, load_model
 from CardiacSegLib.phantom import PhantomConfig, make_phantom
 from CardiacSegLib.preprocessing import PreprocessingConfig, make_grid, normalise
 from CardiacSegLib.readers.acdc import read_acdc_folder, read_acdc_truth
 from CardiacSegLib.region import HeartFinder, touches_edge
 from CardiacSegLib.study import STRUCTURES
+from CardiacSegLib.training.presets import get_preset
 
 CONFIG = PreprocessingConfig(min_size=128, region=True)
 SHIFT_MM = 40.0
@@ -134,3 +136,9 @@ def test_an_edge_of_the_field_itself_is_no_reason_to_read_again():
     assert not touches_edge(labels, (slice(0, 32), slice(0, 64)), grid)
     labels[0, 31, 10] = 3  # the field goes on below
     assert touches_edge(labels, (slice(0, 32), slice(0, 64)), grid)
+
+
+def test_the_finder_that_ships_was_made_by_the_preset_of_its_name():
+    shipped, preset = load_model(find_finder()).preset, get_preset("finder")
+    assert shipped.augmentation == preset.augmentation and shipped.network == preset.network
+    assert shipped.preprocessing == preset.preprocessing

@@ -146,8 +146,7 @@ def test_a_run_of_an_older_version_goes_on(phantoms, tmp_path):
     preset = json.loads(state["preset"])
     del preset["preprocessing"]["read_pixel_mm"]
     torch.save({**state, "preset": json.dumps(preset)}, tmp_path / "last.pt")
-    now = tiny_preset(epochs=2)
-    now = replace(now, preprocessing=replace(now.preprocessing, read_pixel_mm=2.5))  # which training does not look at
+    now = tiny_preset(epochs=2).prepared_with(read_pixel_mm=2.5)  # which training does not look at
     preset["preprocessing"]["of the future"] = 1
     torch.save({**state, "preset": json.dumps(preset)}, tmp_path / "newer.pt")
     train(phantoms, tmp_path, now, [], settings())

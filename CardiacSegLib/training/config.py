@@ -142,7 +142,11 @@ class Preset:
     @property
     def of_training(self) -> Preset:
         """Without what only reading looks at: runs whose presets agree in it are the same training."""
-        return dataclasses.replace(self, preprocessing=dataclasses.replace(self.preprocessing, read_pixel_mm=None))
+        return self.prepared_with(read_pixel_mm=None)
+
+    def prepared_with(self, **changes: Any) -> Preset:
+        """The same with some fields of :class:`~CardiacSegLib.preprocessing.PreprocessingConfig` changed."""
+        return dataclasses.replace(self, preprocessing=dataclasses.replace(self.preprocessing, **changes))
 
     @classmethod
     def from_dict(cls, values: Any) -> Preset:

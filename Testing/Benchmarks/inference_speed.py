@@ -124,7 +124,7 @@ def _stage_table(runs: Sequence[dict[str, float]]) -> Table:
         ("stage", "ms", "%"),
         [*rows, ("sum", whole, 100.0)],
         (1, 1),
-        "The library's own functions called one after the other, without the mirrored reading that tells certainty.",
+        "The library's own functions called one after the other, without the second reading that tells certainty.",
     )
 
 

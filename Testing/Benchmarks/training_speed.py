@@ -70,7 +70,7 @@ def training_tables(name: str, acdc: Path | None, scratch: Path, rounds: int, st
     preset = get_preset(name)
     if quick:
         small = replace(preset.training, batch_size=2, crop=64)
-        preset = replace(preset, preprocessing=replace(preset.preprocessing, train_size=160), training=small)
+        preset = replace(preset.prepared_with(train_size=160), training=small)
     size = preset.training.batch_size
     slices = (steps + 1) * size
     # Two phases of five slices at least.

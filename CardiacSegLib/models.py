@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from CardiacSegLib.errors import ModelError
 from CardiacSegLib.files import moved_into_place
+from CardiacSegLib.networks.config import MOST_CHANNELS
 from CardiacSegLib.resources import resource_folders
 from CardiacSegLib.study import Label
 from CardiacSegLib.training.config import Preset
@@ -269,7 +270,7 @@ def _refuse_absurd(path: Path, preset: Preset) -> None:
     try:
         sound = (
             len(network.features) <= 8
-            and all(1 <= n <= 2048 for n in network.features)
+            and all(1 <= n <= MOST_CHANNELS for n in network.features)
             and network.classes == len(Label)
             and 1 <= network.convs <= 4
             and network.in_slices <= 9

@@ -17,8 +17,9 @@ from CardiacSegLib.study import Label
 
 #: Angle from the LV to the RV, from *x* (right) towards *y* (down).
 _USUAL_ANGLE = np.pi
-#: Skewness of the angles of the RV below which a heart is taken as mirrored. As networks draw those of the 100 of ACDC
-#: that they never saw, none lies below (lowest -0.11, median 0.28), and a heart is mirrored far less often than not.
+#: Skewness of the angles of the RV below which a heart is taken as mirrored. As the networks of its day drew those of
+#: the 100 of ACDC that they never saw, none lies below (lowest -0.11, median 0.28), and a heart is mirrored far less
+#: often than not.
 _MIRRORED_SKEWNESS = -0.15
 
 

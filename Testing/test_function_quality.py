@@ -313,7 +313,9 @@ def test_what_is_measured_does_not_change_by_the_cut(acdc_root, monkeypatch):
     from CardiacSegLib.function import stack
     from CardiacSegLib.readers.acdc import read_acdc_folder, read_acdc_truth
 
-    for folder in sorted(acdc_root.glob("patient*"))[::20]:
+    folders = sorted(acdc_root.glob("patient*"))[::20]
+    assert folders
+    for folder in folders:
         study, truth = read_acdc_folder(folder), read_acdc_truth(folder)
         labels = {i: truth[number] for i, number in enumerate(study.frame_numbers)}
         cut = around_hearts(labels)

@@ -17,10 +17,10 @@ import pytest
 import torch
 
 from CardiacSegLib.cli import main
-from CardiacSegLib.errors import TrainingError
+from CardiacSegLib.errors import CardiacSegError, TrainingError
 from CardiacSegLib.inference import Segmenter
 from CardiacSegLib.metrics.overlap import dice
-from CardiacSegLib.models import load_model
+from CardiacSegLib.models import load_model, save_model
 from CardiacSegLib.networks.config import NetworkConfig
 from CardiacSegLib.phantom import PhantomConfig, make_phantom
 from CardiacSegLib.preprocessing import PreprocessingConfig
@@ -229,17 +229,27 @@ def test_a_training_begins_with_the_weights_of_a_narrower_network(phantoms, tmp_
     assert model.preset.network.features == (12, 24, 40) and model.facts["started_from"] == "narrow"
     study = read_study(phantoms / "patient001")
     masks = [Segmenter(m, "cpu").segment(study).labels[0].data for m in (narrow, model)]
-    assert dice(*(mask > 0 for mask in masks)) > 0.8  # the statistics of its norms are new
+    assert masks[0].any() and dice(*(mask > 0 for mask in masks)) > 0.8  # the statistics of its norms are new
+
+    damaged = load_model(narrow)
+    for name, weights in (
+        ("less", dict(list(damaged.weights.items())[:-1])),
+        ("cut", {k: v[:2] if v.ndim else v for k, v in damaged.weights.items()}),
+    ):
+        save_model(tmp_path / f"{name}.pt", replace(damaged, weights=weights))
+        with pytest.raises(CardiacSegError, match="do not fit"):
+            train(phantoms, tmp_path / name, wide, [], settings(start_from=tmp_path / f"{name}.pt"))
 
 
-def test_the_width_of_a_network_can_be_chosen(phantoms, tmp_path, monkeypatch):
+def test_the_width_of_a_network_can_be_chosen(phantoms, tmp_path, monkeypatch, capsys):
     chosen = []
     monkeypatch.setattr(runs, "train", lambda data, output, preset, *_: chosen.append(preset) or output)
     command = ["train", str(phantoms), "--output", str(tmp_path / "wide")]
     assert main([*command, "--width", "24"]) == 0
     assert chosen[0].network.features == (24, 48, 96, 192, 384)
     assert chosen[0].name == "default-2d+width24" and chosen[0].recipe == "default-2d"
-    assert main([*command, "--width", "0"]) == 1
+    assert main([*command, "--width", "0"]) == main([*command, "--width", "129"]) == 1
+    assert "1 to 128" in capsys.readouterr().err
 
 
 def test_a_cross_validation_begins_only_with_networks_that_never_saw_their_patients(phantoms, tmp_path):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from CardiacSegLib.cli import add_debug, add_device, add_progress
 from CardiacSegLib.errors import CardiacSegError, TrainingError
+from CardiacSegLib.networks.config import MOST_CHANNELS
 from CardiacSegLib.progress import Reporter, clock, reporter
 from CardiacSegLib.training.presets import AUGMENTATIONS, PRESETS, get_preset
 
@@ -102,8 +103,9 @@ def _preset(args: argparse.Namespace) -> Preset:
             raise TrainingError("--slices is for 2D networks; a 3D network reads the whole stack.")
         network = replace(network, in_slices=args.slices)
     if args.width is not None:
-        if args.width < 1:
-            raise TrainingError("--width must be positive.")
+        widest = MOST_CHANNELS * network.features[0] // max(network.features)
+        if not 1 <= args.width <= widest:
+            raise TrainingError(f"--width must be from 1 to {widest} with the preset '{preset.name}'.")
         network = replace(network, features=tuple(args.width * f // network.features[0] for f in network.features))
     if args.upsampling:
         network = replace(network, upsampling=args.upsampling)

@@ -21,11 +21,12 @@ def around_hearts(labels: Mapping[int, LabelMap]) -> Mapping[int, LabelMap]:
     They lie where they lay, every slice is kept, and what touched the edge of the image still touches an edge. Maps of
     several grids, or without anything drawn, are returned as they are.
     """
-    grids = {one.geometry for one in labels.values()}
-    drawn = [one.data.any(axis=0) for one in labels.values()]
-    if len(grids) != 1 or not any(plane.any() for plane in drawn):
+    grids = [one.geometry for one in labels.values()]
+    if not grids or not all(grid.matches(grids[0]) for grid in grids):
         return labels
-    plane, (grid,) = np.any(drawn, axis=0), grids
+    grid, plane = grids[0], np.any([one.data.any(axis=0) for one in labels.values()], axis=0)
+    if not plane.any():
+        return labels
     rows, columns = (_with_margin(np.flatnonzero(plane.any(axis=axis)), plane.shape[1 - axis]) for axis in (1, 0))
     x, y, z = grid.to_lps(np.array([0, rows.start, columns.start])).tolist()
     shape = (grid.shape[0], rows.stop - rows.start, columns.stop - columns.start)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+#: Of a level: a model file that says more is refused.
+MOST_CHANNELS = 2048
+
 
 @dataclass(frozen=True)
 class NetworkConfig:

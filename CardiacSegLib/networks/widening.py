@@ -15,9 +15,10 @@ _TRANSPOSED = (nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 def is_widened(wide: NetworkConfig, narrow: NetworkConfig) -> bool:
-    """Whether two networks differ in nothing but more channels of the first."""
+    """Whether two networks differ in nothing but more channels of the first (and dropout, which has no weights)."""
     more = len(wide.features) == len(narrow.features) and all(w >= n for w, n in zip(wide.features, narrow.features))
-    return more and wide != narrow and replace(wide, features=narrow.features) == narrow
+    alike = replace(wide, features=narrow.features, dropout=narrow.dropout) == narrow
+    return more and wide.features != narrow.features and alike
 
 
 @torch.no_grad()

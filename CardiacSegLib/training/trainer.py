@@ -322,7 +322,7 @@ class Trainer:
             raise TrainingError(f"'{path}' is damaged. Delete it to train from the start.") from error
         if not same or state["seed"] != self.options.seed:
             raise TrainingError(
-                f"'{self.output}' holds a run of another preset, number of epochs or seed. "
+                f"'{self.output}' holds a run of another preset (or version of it), number of epochs or seed. "
                 "Give another output folder, or the same settings to go on."
             )
         if not same_split:
@@ -347,7 +347,7 @@ class Trainer:
 
 def _begin_with(network: UNet, model: TrainedModel) -> None:
     if is_widened(network.config, model.preset.network):
-        return widen(network, model.float_weights())
+        return widen(network, model.build().state_dict())
     try:
         network.load_state_dict(model.float_weights())
     except (RuntimeError, ValueError) as error:

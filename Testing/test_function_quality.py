@@ -114,6 +114,26 @@ def test_a_stack_that_ends_above_the_apex_is_named():
     assert "ends at ED in slice 5 with 67 % of its largest section" in finding.sentence
 
 
+@pytest.mark.parametrize("base_first", [True, False])
+def test_wall_beyond_the_base_of_the_cavity_is_named(base_first):
+    labels = changed(heart(), lambda data: data[0].__setitem__(data[0] == Label.LV, 0))
+    labels = labels if base_first else LabelMap(labels.data[::-1], GEOMETRY)
+    (finding,) = [f for f in found_in(labels) if f.kind == "wall_alone"]
+    assert finding.slice_number == (1 if base_first else 5) and finding.phase == "ED"
+    assert f"goes on at ED in slice {finding.slice_number}, beyond the base" in finding.sentence
+    # At the apex it has no cavity.
+    apex = changed(heart(), lambda data: data[-1].__setitem__(data[-1] == Label.LV, 0))
+    assert not [f for f in found_in(apex) if f.kind == "wall_alone"]
+
+
+def test_which_end_is_the_base_at_es_is_told_by_ed():
+    small_base = heart(lv=40, taper=(0.05, 0.1, 0.2, 0.3, 0.35))
+    es = changed(small_base, lambda data: data[-1].__setitem__(data[-1] == Label.LV, 0))
+    assert base_is_first(heart()) and not base_is_first(es)
+    assert not [f for f in found_in(heart(), es) if f.kind == "wall_alone"]
+    assert [f for f in found_in(LabelMap(heart().data[::-1], GEOMETRY), es) if f.kind == "wall_alone"]
+
+
 def test_an_lv_that_lacks_its_wall_in_a_slice_is_named():
     def open_wall(data):
         data[1][:30][data[1][:30] == Label.MYO] = 0

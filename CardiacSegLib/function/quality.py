@@ -17,6 +17,7 @@ import numpy as np
 from CardiacSegLib.function.consistency import Disagreement
 from CardiacSegLib.function.cycle import Cycle
 from CardiacSegLib.function.stack import (
+    base_is_first,
     from_base,
     roundness,
     section_areas_mm2,
@@ -96,6 +97,7 @@ def findings(
     for phase, labels in (("ED", ed), ("ES", es)):
         if labels is not None:
             found += frame_findings(labels, None if figures.single_frame else phase)
+            found += _base(labels, ed or labels, None if figures.single_frame else phase)
     if ed is not None and es is not None:
         found += _basal_loss(ed, es)
     found += _off_axis([labels for labels in (ed, es) if labels is not None])
@@ -142,6 +144,25 @@ def _apex(labels: LabelMap, phase: str | None, where: str) -> list[Finding]:
         "missing, in the stack or in the masks."
     )
     return [Finding("apex_missing", sentence, last + 1, phase)]
+
+
+def _base(labels: LabelMap, ed: LabelMap, phase: str | None) -> list[Finding]:
+    """Wall beyond the basal end of the cavity: in none of the 200 manual masks of ACDC.
+
+    Which end that is, ED says: at ES the base may have left the stack.
+    """
+    cavity, wall = (np.flatnonzero(labels.mask(label).any(axis=(1, 2))) for label in (Label.LV, Label.MYO))
+    if len(cavity) < _FEWEST_SECTIONS:
+        return []
+    beyond = (wall[wall < cavity[0]] if base_is_first(ed) else wall[wall > cavity[-1]]).tolist()
+    if not beyond:
+        return []
+    where = "in this frame" if phase is None else f"at {phase}"
+    sentence = (
+        f"The myocardium goes on {where} in {_slices(beyond)}, beyond the base of the left ventricle: is that the "
+        "atrium, or is the cavity missing there?"
+    )
+    return [Finding("wall_alone", sentence, _only(beyond), phase)]
 
 
 def _wall(labels: LabelMap, phase: str | None, where: str) -> list[Finding]:

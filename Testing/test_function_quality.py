@@ -132,6 +132,8 @@ def test_which_end_is_the_base_at_es_is_told_by_ed():
     assert base_is_first(heart()) and not base_is_first(es)
     assert not [f for f in found_in(heart(), es) if f.kind == "wall_alone"]
     assert [f for f in found_in(LabelMap(heart().data[::-1], GEOMETRY), es) if f.kind == "wall_alone"]
+    # Without a cavity at ED nobody knows: an apex without one is no doubt.
+    assert not [f for f in found_in(heart(lv=0), es) if f.kind == "wall_alone"]
 
 
 def test_an_lv_that_lacks_its_wall_in_a_slice_is_named():

@@ -94,10 +94,10 @@ def findings(
         disagreeing: structures that disagree with the frames before and after.
     """
     found: list[Finding] = []
-    for phase, labels in (("ED", ed), ("ES", es)):
+    for name, labels in (("ED", ed), ("ES", es)):
         if labels is not None:
-            found += frame_findings(labels, None if figures.single_frame else phase)
-            found += _base(labels, ed or labels, None if figures.single_frame else phase)
+            phase = None if figures.single_frame else name
+            found += frame_findings(labels, phase) + _base(labels, ed or labels, phase)
     if ed is not None and es is not None:
         found += _basal_loss(ed, es)
     found += _off_axis([labels for labels in (ed, es) if labels is not None])
@@ -115,7 +115,7 @@ def plausibility_warnings(figures: FunctionFigures, ed: LabelMap | None, es: Lab
 
 def frame_findings(labels: LabelMap, phase: str | None) -> list[Finding]:
     """Doubts about the label map of one frame; ``phase`` is ``"ED"`` or ``"ES"``, or not known."""
-    where = "in this frame" if phase is None else f"at {phase}"
+    where = _where(phase)
     found: list[Finding] = []
     for label in STRUCTURES:
         mask, name = labels.mask(label), NAMES[label]
@@ -152,15 +152,15 @@ def _base(labels: LabelMap, ed: LabelMap, phase: str | None) -> list[Finding]:
     Which end that is, ED says: at ES the base may have left the stack.
     """
     cavity, wall = (np.flatnonzero(labels.mask(label).any(axis=(1, 2))) for label in (Label.LV, Label.MYO))
-    if len(cavity) < _FEWEST_SECTIONS:
+    base_first = base_is_first(ed)
+    if len(cavity) < _FEWEST_SECTIONS or base_first is None:
         return []
-    beyond = (wall[wall < cavity[0]] if base_is_first(ed) else wall[wall > cavity[-1]]).tolist()
+    beyond = (wall[wall < cavity[0]] if base_first else wall[wall > cavity[-1]]).tolist()
     if not beyond:
         return []
-    where = "in this frame" if phase is None else f"at {phase}"
     sentence = (
-        f"The myocardium goes on {where} in {_slices(beyond)}, beyond the base of the left ventricle: is that the "
-        "atrium, or is the cavity missing there?"
+        f"The myocardium goes on {_where(phase)} in {_slices(beyond)}, beyond the base of the left ventricle: is that "
+        "the atrium, or is the cavity missing there?"
     )
     return [Finding("wall_alone", sentence, _only(beyond), phase)]
 
@@ -350,6 +350,10 @@ def _slices(indexes: Iterable[int]) -> str:
     """Slices by number, from indexes from 0: ``slice 3``, ``slices 3, 4 and 6``."""
     numbers = [str(z + 1) for z in sorted(indexes)]
     return f"slice {numbers[0]}" if len(numbers) == 1 else f"slices {', '.join(numbers[:-1])} and {numbers[-1]}"
+
+
+def _where(phase: str | None) -> str:
+    return "in this frame" if phase is None else f"at {phase}"
 
 
 def _only(indexes: Sequence[int]) -> int | None:

@@ -149,17 +149,18 @@ def test_phases_of_a_clean_cycle_are_its_largest_and_smallest_volume_within_a_fr
 
 @settings(deadline=None)
 @example(13, 0.0, 4, 400.0)  # a spike beside ES makes ES look like one
+@example(37, 0.25, 28, 0.0)  # a gap in ED's plateau
 @given(
     st.integers(12, 40), st.floats(0, 1), st.integers(0, 39), st.sampled_from([0.0, np.nan, np.inf, -1.0, 10.0, 400.0])
 )
-def test_a_failed_frame_away_from_the_phases_moves_them_by_a_frame_at_most(frames, shift, where, wrong):
+def test_a_failed_frame_other_than_the_phases_moves_them_by_a_frame_at_most(frames, shift, where, wrong):
     volumes = cycle(frames, shift)
     ed, es = find_phases(volumes)
-    # One beside ED may hide it: of 37 frames it then moved by 3.
-    assume(where < frames and where != es and apart(where, ed, frames) > 1)
+    assume(where < frames and where not in (ed, es))
     volumes[where] = wrong
     found = find_phases(volumes)
-    assert apart(found[0], ed, frames) <= 1
+    # Beside ED the frame of the plateau that is wanted may be the failed one.
+    assert apart(found[0], ed, frames) <= (2 if apart(where, ed, frames) == 1 else 1)
     assert apart(found[1], es, frames) <= 1
 
 

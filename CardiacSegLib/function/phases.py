@@ -50,14 +50,19 @@ def find_phases(lv_volumes_ml: np.ndarray, phases: np.ndarray | None = None) -> 
 
 
 def _on_plateau(curve: np.ndarray, valid: np.ndarray, share: float) -> int:
-    """The frame at a share of the way along the plateau around the highest valid value."""
+    """The valid frame nearest to a share of the way along the plateau around the highest valid value; of two as near the
+    higher."""
     n = curve.size
     top = int(np.argmax(np.where(valid, curve, -np.inf)))
-    on_plateau = valid & (curve > curve[top] - _PLATEAU * np.ptp(curve[valid]))
+    # A failed frame does not end the plateau: the curve bridges it.
+    on_plateau = curve > curve[top] - _PLATEAU * np.ptp(curve[valid])
     reach = []
     for step in (-1, 1):
         offset = 0
         while abs(offset) < n // 2 and on_plateau[(top + offset + step) % n]:
             offset += step
         reach.append(offset)
-    return (top + round(reach[0] + share * (reach[1] - reach[0]))) % n
+    wanted = round(reach[0] + share * (reach[1] - reach[0]))
+    usable = [offset for offset in range(reach[0], reach[1] + 1) if valid[(top + offset) % n]]
+    nearest = min(usable, key=lambda offset: (abs(offset - wanted), -curve[(top + offset) % n]))
+    return (top + nearest) % n

@@ -74,8 +74,9 @@ def test_without_rv_or_lv_nothing_is_turned(absent, real_hearts):
 
 
 def test_patients_are_read_as_well_however_their_pictures_are_turned(acdc_root):
-    """By a network that never saw them; without turning it loses several times as much."""
-    model, numbers = load_model("best-1"), (18, 31, 59, 90)
+    """By a network that never saw them; without turning it loses several times as much. Of patients whose RV tells the
+    side: of ACDC's 100, shown mirrored, 15 are too even and read so."""
+    model, numbers = load_model("best-1"), (18, 31, 59, 87)
     lost: dict[bool, list[float]] = {True: [], False: []}
     for folder in (acdc_root / f"patient{n:03d}" for n in numbers):
         study, truths = read_acdc_folder(folder), read_acdc_truth(folder)
@@ -87,8 +88,7 @@ def test_patients_are_read_as_well_however_their_pictures_are_turned(acdc_root):
                 pairs = [(back[i], truths[n].data) for i, n in enumerate(study.frame_numbers)]
                 scores.append(np.mean([dice(a == s, b == s) for a, b in pairs for s in STRUCTURES]))
             losses += [scores[0] - one for one in scores[1:]]
-    # Patient 90's RV is so even that he is read mirrored where he is shown so.
-    assert abs(np.mean(lost[True])) < 0.005
+    assert abs(np.mean(lost[True])) < 0.002
     assert np.mean(lost[False]) > 3 * abs(np.mean(lost[True]))
 
 

@@ -50,8 +50,8 @@ def find_phases(lv_volumes_ml: np.ndarray, phases: np.ndarray | None = None) -> 
 
 
 def _on_plateau(curve: np.ndarray, valid: np.ndarray, share: float) -> int:
-    """The valid frame nearest to a share of the way along the plateau around the highest valid value; of two as near the
-    higher."""
+    """The valid frame nearest to a share of the way along the plateau around the highest valid value; of two as near
+    the higher."""
     n = curve.size
     top = int(np.argmax(np.where(valid, curve, -np.inf)))
     # A failed frame does not end the plateau: the curve bridges it.

@@ -255,6 +255,44 @@ def test_only_the_neighbours_of_a_slice_are_shifted_against_its_label():
     assert all(not torch.allclose(moved[:, side], images[:, side], atol=0.05) for side in (0, 2))
 
 
+def test_any_rotation_turns_some_samples_to_every_side_and_the_others_not_at_all():
+    turning = replace(AUGMENTATIONS["none"], any_rotation=0.5)
+    image, label = block_image()
+    many = [v.repeat(400, 1, 1, 1) for v in (image, label)]
+    _, target = Augmenter(turning, None, torch.Generator().manual_seed(0))(*many, torch.full((400, 2), 31.5))
+    here = torch.stack([(one[0] == 3).nonzero().float().mean(0) - 31.5 for one in target])
+    before = (label[0, 0] == 3).nonzero().float().mean(0) - 31.5
+    turned = (here - before).norm(dim=1) > 0.5
+    assert 0.4 < float(turned.float().mean()) < 0.6
+    quarter = torch.atan2(here[turned, 0], here[turned, 1]).div(math.pi / 2).floor()
+    assert all(int((quarter == q).sum()) > 30 for q in (-2, -1, 0, 1))
+
+
+def test_a_bias_field_is_smooth_multiplies_the_greys_and_leaves_the_mask():
+    shaded = replace(AUGMENTATIONS["none"], bias=0.3)
+    image, label = block_image()
+    many = [v.repeat(64, 1, 1, 1) for v in (image, label)]
+    moved, target = Augmenter(shaded, None, torch.Generator().manual_seed(0))(*many, torch.full((64, 2), 31.5))
+    assert torch.equal(target, many[1].long())
+    field = torch.log(moved / many[0])
+    torch.testing.assert_close(field[:, 0], field[:, 2])  # one coil for all slices
+    assert float(field[..., 1:, :].sub(field[..., :-1, :]).abs().max()) < 0.1
+    assert 0.2 < float(field.std()) < 0.35 and abs(float(field.mean())) < 0.1
+
+
+def test_a_lower_resolution_blurs_some_samples_and_moves_none():
+    blurring = replace(AUGMENTATIONS["none"], low_resolution=0.5)
+    image, label = block_image()
+    many = [v.repeat(200, 1, 1, 1) for v in (image, label)]
+    moved, target = Augmenter(blurring, None, torch.Generator().manual_seed(0))(*many, torch.full((200, 2), 31.5))
+    assert torch.equal(target, many[1].long())
+    slope = (moved[..., 1:] - moved[..., :-1]).abs().amax((1, 2, 3))
+    blurred = slope < 0.65  # of a step of 0.7
+    assert 0.4 < float(blurred.float().mean()) < 0.6 and 0.2 < float(slope.min()) < 0.5
+    centre = (moved[:, 1] - 0.2).sum(1) @ torch.arange(64.0) / (moved[:, 1] - 0.2).sum((1, 2))
+    assert float((centre - 39.5).abs().max()) < 0.2
+
+
 CONTRACTING = replace(AUGMENTATIONS["none"], contraction=0.3, contraction_share=1.0)
 
 

@@ -215,6 +215,7 @@ def test_a_training_begins_with_the_weights_of_another_where_that_is_asked_for(p
     assert all(torch.allclose(v, second.weights[k], atol=1e-3) for k, v in before.weights.items() if "weight" in k)
     with pytest.raises(TrainingError, match="do not fit"):
         train(phantoms, tmp_path / "third", tiny_preset(3), [], settings(start_from=first))
+    assert not (tmp_path / "third").exists(), "it is noticed before anything is prepared"
 
 
 def test_a_training_begins_with_the_weights_of_a_narrower_network(phantoms, tmp_path):
@@ -255,6 +256,9 @@ def test_a_cross_validation_begins_only_with_networks_that_never_saw_their_patie
     assert load_model(tmp_path / "on" / "fold1" / "model.pt").facts["started_from"] == "fold1"
     with pytest.raises(TrainingError, match="other folds"):
         cross_validate(phantoms, tmp_path / "three", tiny_preset(epochs=1), start, folds=3)
+    with pytest.raises(TrainingError, match="do not fit"):
+        cross_validate(phantoms, tmp_path / "unlike", tiny_preset(3), start, folds=2)
+    assert not (tmp_path / "unlike").exists(), "it is noticed before anything is prepared"
     with pytest.raises(TrainingError, match="no splits.json"):
         cross_validate(phantoms, tmp_path / "none", tiny_preset(), settings(start_from=tmp_path), folds=2)
 

@@ -210,6 +210,7 @@ def _info_model(name: str) -> int:
     count = sum(int(w.numel()) for w in model.weights.values())
     print(printable(f"{model.name}: preset {model.preset.name}, {count / 1e6:.2f} M numbers. {model.preset.summary}"))
     for key, value in model.facts.items():
-        print(printable(f"{key}: {value}"))
+        if value is not None:
+            print(printable(f"{key}: {value}"))
     print(printable(f"\n{model.card}") if model.card else "It has no model card.")
     return 0

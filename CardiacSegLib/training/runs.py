@@ -24,6 +24,7 @@ from CardiacSegLib.errors import ModelError, TrainingError
 from CardiacSegLib.inference import Segmenter, choose_device, supports_mixed_precision
 from CardiacSegLib.metrics.evaluation import Evaluation, evaluate_pairs
 from CardiacSegLib.models import find_model, load_model
+from CardiacSegLib.networks.unet import build_network
 from CardiacSegLib.readers.acdc import read_acdc_folder, read_acdc_truth
 from CardiacSegLib.readers.images import read_label_map
 from CardiacSegLib.report.plots import read_log, training_picture
@@ -32,7 +33,7 @@ from CardiacSegLib.training import distributed
 from CardiacSegLib.training.config import Preset
 from CardiacSegLib.training.dataset import Case, PackedSet, find_cases, pack
 from CardiacSegLib.training.splits import five_folds, split_by_name
-from CardiacSegLib.training.trainer import LOG, MODEL, OTHER_VERSION, SPLIT, Progress, RunOptions, Trainer
+from CardiacSegLib.training.trainer import LOG, MODEL, OTHER_VERSION, SPLIT, Progress, RunOptions, Trainer, begin_with
 from CardiacSegLib.workflow import label_files
 from CardiacSegLib.writers import write_json, write_label_map
 
@@ -82,6 +83,7 @@ def train(root: Path, output: Path, preset: Preset, validation: Sequence[str] | 
         seen = None
         if settings.start_from is not None:
             seen = _trained_on(settings.start_from, validation_names, settings.on_warning)
+            _fits(settings.start_from, preset)
         packed = pack(cases, preset.preprocessing, settings.cache or output / "prepared", settings.on_pack)
         _train_one(packed, training_names, validation_names, output, preset, settings, device, "training", seen)
     return output / MODEL
@@ -115,7 +117,10 @@ def cross_validate(
     start: dict[str, str] = {}
     if settings.start_from is not None:
         _same_folds(settings.start_from, splits)
-        start = _start_models(settings.start_from, [k for k in wanted if not _is_done(output, k)], folds)
+        ahead = [k for k in wanted if not _is_done(output, k)]
+        start = _start_models(settings.start_from, ahead, folds)
+        for k in ahead:
+            _fits(_fold_model(settings.start_from, k), preset)
     recorded = _same_run(output, {"folds": splits, "preset": preset.to_dict(), "seed": settings.seed}, start)
     with _Together(settings.device) as device:
         packed = pack(cases, preset.preprocessing, settings.cache or output / "prepared", settings.on_pack)
@@ -285,6 +290,11 @@ def _same_folds(other: Path, splits: list[list[str]]) -> None:
             f"The cross-validation in '{other}' has other folds: its networks have seen patients that they would be "
             "validated on. Begin with one of the same patients and number of folds."
         )
+
+
+def _fits(start: Path, preset: Preset) -> None:
+    """Refuse a model to begin with whose weights the preset's network has no place for, before anything is prepared."""
+    begin_with(build_network(preset.network), load_model(start))
 
 
 def _start_models(other: Path, wanted: Sequence[int], folds: int) -> dict[str, str]:

@@ -108,7 +108,7 @@ class Trainer:
         torch.manual_seed(options.seed)
         self.network = placed(build_network(preset.network), self.device)
         if options.start_from is not None:
-            _begin_with(self.network, options.start_from)
+            begin_with(self.network, options.start_from)
         self.averaged = copy.deepcopy(self.network) if self.config.ema > 0 else None
         self.loss = SegmentationLoss(
             preset.loss, preset.network.classes, training.frequencies(preset.network.classes)
@@ -345,7 +345,12 @@ class Trainer:
             _trim_log(self.output / LOG, self.epoch)
 
 
-def _begin_with(network: UNet, model: TrainedModel) -> None:
+def begin_with(network: UNet, model: TrainedModel) -> None:
+    """Give a network the weights of a model, in place.
+
+    Raises:
+        TrainingError: they do not fit.
+    """
     if is_widened(network.config, model.preset.network):
         return widen(network, model.build().state_dict())
     try:

@@ -125,7 +125,10 @@ def write_studies_table(output: Path, outcomes: Sequence[Outcome]) -> Path:
         from pyarrow import parquet
     except ImportError:
         return path
-    table = pyarrow.csv.read_csv(io.BytesIO(text.encode()))
+    # A study called 001 is no number.
+    words = {name: pyarrow.string() for name in ("study", "status", "model", "version", "reason")}
+    kinds = pyarrow.csv.ConvertOptions(column_types=words)
+    table = pyarrow.csv.read_csv(io.BytesIO(text.encode()), convert_options=kinds)
     moved_into_place(path.with_suffix(".parquet"), lambda aside: parquet.write_table(table, str(aside)))
     return path
 

@@ -23,11 +23,21 @@ from CardiacSegLib.readers import read_study
 from CardiacSegLib.readers.acdc import whole_cycle_files
 from CardiacSegLib.report.folder import FUNCTION_FILE, MASKS_KEY, mask_record
 from CardiacSegLib.report.outputs import identity_of, merged, write_outputs
-from CardiacSegLib.result_files import PICTURE_FILE, aligned, aligned_cine, as_dicom, label_files, old_results
+from CardiacSegLib.result_files import (
+    PICTURE_FILE,
+    aligned,
+    aligned_cine,
+    as_dicom,
+    label_files,
+    old_results,
+    refuse_other_study,
+)
 from CardiacSegLib.study import CineStudy, Label, LabelMap, Patient
 from CardiacSegLib.writers import write_cine, write_json, write_label_map
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from CardiacSegLib.inference import Segmenter
 
 #: Bytes of a study's name that its files can carry, beside frame number and ending.
@@ -76,6 +86,10 @@ class SegmentOptions:
     bsa_formula: str = "du_bois"
     diagnosis: bool = False
     correct_breathing: bool = False
+
+
+#: How a warning begins that says why.
+NOT_INDEXED = "Figures are not indexed by body surface:"
 
 
 class ResultsExist(CardiacSegError):
@@ -165,6 +179,7 @@ def _with_short_name(study: CineStudy) -> CineStudy:
 
 def _refuse_old(output: Path, study: CineStudy, pair: tuple[Path, Path] | None, options: SegmentOptions) -> list[Path]:
     """Results that are to be replaced."""
+    refuse_other_study(output, study, pair)
     old = old_results(output, study, pair)
     if old and not options.overwrite:
         raise ResultsExist(
@@ -197,14 +212,21 @@ def segment_study(
     found: list[Finding] = []
     if options.consistent:
         labels, found = _consistent(study, labels)
+    gaps: list[Finding] = []
     if not known and study.frames > 1:
-        study, note = _with_found_phases(study, labels)
+        from CardiacSegLib.function.phases import time_volume_curve
+        from CardiacSegLib.function.quality import empty_frames
+
+        volumes = time_volume_curve([labels[i] for i in range(study.frames)])
+        study, note = _with_found_phases(study, volumes[Label.LV])
         notes += [note] if note else []
+        if not options.whole_cycle:  # of a whole cycle it is said with its curves
+            gaps = empty_frames({Label.LV: volumes[Label.LV]}, study.frame_numbers)
     phases = sorted({i for i in (study.ed, study.es) if i is not None})
     if phases and not options.whole_cycle:  # without a phase every frame is kept: somebody has to look
         labels = {i: labels[i] for i in phases}
         kept = {f"frame {study.frame_numbers[i]}" for i in phases}
-        found = [finding for finding in found if finding.phase in kept]
+        found = [finding for finding in found if finding.phase in kept] + gaps
     # Of a whole cycle only ED and ES are looked at twice.
     enough = only_phases or not phases or not segmenter.tells_certainty
     sure = segmentation if enough else segmenter.segment(turned, phases, with_certainty=True)
@@ -293,6 +315,7 @@ def measure_labels(
     flicker = disagreements([labels[i] for i in range(study.frames)]) if cycle and look_for_flicker else []
     all_found = [*found, *findings(figures, ed, es, cycle, flicker)]
     body, doubts = _body(study, bsa_formula)
+    doubts += _timing_doubts(study)
     wall = None if single else wall_figures(ed, es)
     function = function_json(
         figures,
@@ -321,6 +344,15 @@ def measure_labels(
     return function
 
 
+def _timing_doubts(study: CineStudy) -> list[str]:
+    from CardiacSegLib.function.cycle import heart_rate_doubt
+
+    doubts = [doubt for doubt in (heart_rate_doubt(study),) if doubt]
+    if study.ed is not None and study.ed == study.es and study.frames > 1:
+        doubts.append(f"ED and ES are the same frame, {study.frame_numbers[study.ed]}: choose another for one of them.")
+    return doubts
+
+
 def _add_diagnosis(function: dict[str, Any], ed: LabelMap | None, es: LabelMap | None) -> None:
     from CardiacSegLib.function.diagnosis import diagnose, diagnosis_json
     from CardiacSegLib.function.diagnosis_features import diagnosis_features
@@ -338,7 +370,7 @@ def _body(study: CineStudy, formula: str) -> tuple[dict[str, Any], list[str]]:
         try:
             area = json_number(body_surface_area(patient.height_cm, patient.weight_kg, formula))
         except StudyError as error:
-            doubts.append(f"Figures are not indexed by body surface: {error}")
+            doubts.append(f"{NOT_INDEXED} {error}")
     facts = {
         "sex": patient.sex,
         "age_years": json_number(patient.age_years),
@@ -376,12 +408,11 @@ def _with_chosen_phases(study: CineStudy, options: SegmentOptions) -> CineStudy:
     return study.with_phases(ed, es)
 
 
-def _with_found_phases(study: CineStudy, labels: Mapping[int, LabelMap]) -> tuple[CineStudy, str | None]:
+def _with_found_phases(study: CineStudy, volumes: np.ndarray) -> tuple[CineStudy, str | None]:
     """ED and ES from the smoothed curve of LV volume, where the user or the study did not name them."""
     from CardiacSegLib.function.cycle import frame_phases
-    from CardiacSegLib.function.phases import find_phases, time_volume_curve
+    from CardiacSegLib.function.phases import find_phases
 
-    volumes = time_volume_curve([labels[i] for i in range(study.frames)])[Label.LV]
     if not (volumes > 0).any():
         return study, "ED and ES could not be found: the left ventricle was not found in any frame."
     try:

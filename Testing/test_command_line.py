@@ -129,6 +129,36 @@ def test_results_are_not_overwritten_unasked(acdc_root, tmp_path, capsys):
     assert by_hand.read_bytes() == b"an afternoon's work"
 
 
+def test_the_results_of_another_study_are_left_alone_even_where_overwriting_is_asked_for(cine, tmp_path, capsys):
+    other = tmp_path / "other.nii.gz"
+    other.write_bytes(cine.read_bytes())
+    out = tmp_path / "o"
+    assert run("segment", cine, "--output", out, "--ed", 1, "--es", 3, "--report") == 0
+    before = {p.name: p.read_bytes() for p in out.iterdir()}
+    capsys.readouterr()
+    for more in ([], ["--overwrite"]):
+        assert run("segment", other, "--output", out, "--ed", 1, "--es", 3, *more) == 1
+        said = capsys.readouterr().err
+        assert "another study (cine_frame01_seg.nii.gz)" in said and "another folder" in said
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+
+
+def test_measure_doubts_the_grid_as_segment_does_and_shows_figures_beside_their_ranges(cine, tmp_path, capsys):
+    out = tmp_path / "o"
+    assert run("segment", cine, "--output", out, "--ed", 2, "--es", 5) == 0
+    ed, es = (sitk.ReadImage(str(out / f"cine_frame{n:02d}_seg.nii.gz"))[:, :, 2:5] for n in (2, 5))
+    for image, name in ((ed, "ed.nii.gz"), (es, "es.nii.gz")):
+        sitk.WriteImage(image, str(tmp_path / name))
+    capsys.readouterr()
+    files = [tmp_path / "ed.nii.gz", tmp_path / "es.nii.gz"]
+    facts = ["--height", 178, "--weight", 81, "--sex", "M", "--age", 56, "--diagnosis"]
+    assert run("measure", *files, *facts) == 0
+    said = capsys.readouterr()
+    assert "The stack has only 3 slices" in said.err
+    assert "LV end-diastolic volume: " in said.out and "mL/m²" in said.out
+    assert "Likeness (research only): " in said.out
+
+
 def test_overwriting_leaves_nothing_of_the_earlier_reading_and_nothing_else_is_touched(cine, tmp_path):
     wanted = ["--picture", "--report", "--csv"]
     assert run("segment", cine, "--output", tmp_path / "o", "--frames", "all", *wanted) == 0

@@ -197,3 +197,37 @@ def test_a_reading_without_alignment_writes_none(whole, tmp_path):
     reading = Reading(study, {3: labels[3]}, measure_labels(study, {3: labels[3]}, model=None))
     write_reading(reading, tmp_path, SegmentOptions())
     assert sorted(p.name for p in tmp_path.iterdir()) == ["function.json", "phantom_frame04_seg.nii.gz"]
+
+
+def test_the_likeness_to_groups_keeps_to_the_schema(check, whole):
+    study, labels = whole
+    phases = {i: labels[i] for i in (study.ed, study.es)}
+    function = check(measure_labels(study, phases, model=None, diagnosis=True))
+    assert sum(function["diagnosis"]["probabilities"].values()) == pytest.approx(1.0, abs=0.01)
+
+
+@pytest.mark.parametrize("whole_cycle", [False, True])
+@pytest.mark.parametrize("frames", [20, 8])
+def test_frames_in_which_nothing_was_found_are_named(phantom, whole, whole_cycle, frames):
+    """However many lie beside each other, and however short the cine: ED, ES and rates hang on them."""
+    study, labels = whole
+    study = replace(study.with_phases(None, None), image=study.image[:frames], frame_numbers=(), times_ms=None)
+    empty = LabelMap(np.zeros(study.geometry.shape, np.uint8), study.geometry)
+    given = {i: empty if i in (3, 4, 5) else labels[i] for i in range(frames)}
+    reading = segment_study(study, Truth(given), SegmentOptions(whole_cycle=whole_cycle))
+    said = [w for w in reading.function["warnings"] if "was not found in frames 4, 5 and 6" in w]
+    assert [w.split(" was")[0] for w in said] == ["The left ventricle", "The right ventricle"][: 1 + whole_cycle]
+    whole_found = segment_study(study, Truth(labels), SegmentOptions(whole_cycle=whole_cycle)).function
+    assert not any("not found in frame" in w for w in whole_found["warnings"])
+
+
+@pytest.mark.parametrize(("rate", "fits"), [(60.0, True), (66.0, True), (45.0, True), (30.0, False), (120.0, False)])
+def test_a_heart_rate_that_the_times_contradict_is_said(whole, rate, fits):
+    """The frames span 1000 ms. Of an irregular heart a rate says a little less or more; a pause may follow the last."""
+    study, labels = whole
+    patient = replace(study.patient, heart_rate_bpm=rate)
+    study = replace(study, patient=patient, times_ms=tuple(50.0 * i for i in range(20)))
+    warnings = measure_labels(study, labels, model=None)["warnings"]
+    said = [w for w in warnings if w.startswith(f"A heart rate of {rate:.0f} bpm does not fit")]
+    assert bool(said) is not fits
+    assert fits or "span 1000 ms (60 bpm)" in said[0]

@@ -19,7 +19,7 @@ from CardiacSegLib.phantom import PhantomConfig, make_phantom
 from CardiacSegLib.readers import read_study
 from CardiacSegLib.report.folder import read_results, with_images
 from CardiacSegLib.report.outputs import current_function, report_folder
-from CardiacSegLib.study import Label, LabelMap, Patient
+from CardiacSegLib.study import CineStudy, Label, LabelMap, Patient
 from CardiacSegLib.workflow import Reading, SegmentOptions, measure_labels, write_reading
 from CardiacSegLib.writers import write_cine, write_label_map
 
@@ -237,3 +237,44 @@ def test_a_table_of_studies_has_a_row_each_and_no_name_becomes_a_formula(phantom
     assert rows[1]["reason"] == "It broke, badly." and rows[1]["lv.edv_ml"] == ""
     assert float(rows[0]["rv.esv_ml"]) == function["rv"]["esv_ml"]
     assert (rows[0]["lv.edv_ml_per_m2"], rows[2]["lv.edv_ml_per_m2"]) == ("", "61.500")
+
+
+def test_doubts_about_the_grid_outlast_a_correction_and_those_about_height_do_not(phantom, tmp_path) -> None:
+    part = [0, 1]
+    shape = (2, *phantom.study.geometry.shape[1:])
+    geometry = replace(phantom.study.geometry, shape=shape)
+    labels = {i: LabelMap(phantom.labels[i].data[part], geometry) for i in (phantom.ed, phantom.es)}
+    doubt = "The stack has only 2 slices: the volumes are those of a part of the heart."
+    study = CineStudy(
+        phantom.study.image[:, part], geometry, ed=phantom.ed, es=phantom.es, kind="image", warnings=(doubt,),
+        patient=Patient(height_cm=1.84, weight_kg=81.0),
+    )  # fmt: skip
+    reading = Reading(study, labels, measure_labels(study, labels, model="fast"))
+    assert any(w.startswith("Figures are not indexed") for w in reading.function["warnings"])
+    write_reading(reading, tmp_path, SegmentOptions())
+    correct(tmp_path)
+
+    results = read_results(tmp_path)
+    masks = {index: mask.labels for index, mask in enumerate(results.masks)}
+    warnings = current_function(results, results.study(Patient(height_cm=184.0, weight_kg=81.0)), masks)["warnings"]
+
+    assert doubt in warnings and not any("indexed by body surface" in w for w in warnings)
+    assert not any(w.startswith("Before the correction: The stack") for w in warnings)
+
+
+def test_figures_of_a_corrected_frame_that_is_both_phases_or_neither_are_marked(phantom, tmp_path) -> None:
+    study = phantom.study.with_phases(phantom.ed, phantom.ed)
+    both = results(phantom, tmp_path / "both", study, [phantom.ed])
+    assert any("are the same frame" in w for w in read_results(both).function["warnings"])
+    correct(both)
+    report_folder(both)
+    by_hand = {row["figure"] for row in table(both / "figures.csv") if row["corrected"]}
+    assert {"rv.edv_ml", "rv.esv_ml", "rv.ef_percent"} <= by_hand
+
+    single = CineStudy(phantom.study.image[:1], phantom.study.geometry, kind="image", name="one")
+    alone = results(phantom, tmp_path / "alone", single, [0])
+    data = phantom.labels[0].data.copy()
+    data[:, :36][data[:, :36] == Label.RV] = 0
+    write_label_map(alone / "one_seg.nii.gz", LabelMap(data, single.geometry))
+    report_folder(alone)
+    assert [row["figure"] for row in table(alone / "figures.csv") if row["corrected"]] == ["rv.volume_ml"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -128,10 +129,10 @@ def _figures(args: argparse.Namespace) -> int:
 
 
 def _measure(args: argparse.Namespace) -> int:
-    from CardiacSegLib.readers.images import read_label_map
+    from CardiacSegLib.readers.images import label_map_and_doubts, read_label_map
     from CardiacSegLib.workflow import measure_labels
 
-    ed = read_label_map(args.ed, args.labels)
+    ed, doubts = label_map_and_doubts(args.ed, args.labels)
     es = read_label_map(args.es, args.labels) if args.es else None
     if es is not None and not ed.geometry.matches(es.geometry):
         raise CardiacSegError(f"'{args.ed}' and '{args.es}' lie on different grids; ED and ES must be of one cine.")
@@ -143,6 +144,7 @@ def _measure(args: argparse.Namespace) -> int:
         es=None if es is None else 1,
         patient=patient_of(args),
         kind="pair",
+        warnings=doubts,
     )
     function = measure_labels(study, labels, model=None, bsa_formula=args.bsa or "du_bois", diagnosis=args.diagnosis)
     if args.json:
@@ -151,9 +153,26 @@ def _measure(args: argparse.Namespace) -> int:
         table = figures_text(function)
         # Two label maps have no frame numbers to name.
         print(table if es is None else table.rsplit("\n", 1)[0])
+        for line in _beside_ranges(function):
+            print(line)
         for warning in function["warnings"]:
             print(f"Warning: {warning}", file=sys.stderr)
     return 0
+
+
+def _beside_ranges(function: dict[str, Any]) -> Iterator[str]:
+    """A line for each figure that is known per m² or has a reference range, and one for the likeness to groups."""
+    from CardiacSegLib.report.measures import figure_rows
+
+    for row in figure_rows(function):
+        beside = [row.value_text, row.per_m2_text]
+        beside += [f"{r.verdict} ({r.text})" for r in (row.range, row.range_per_m2) if r is not None and r.verdict]
+        if any(beside[1:]):
+            yield f"{row.figure.structure.name} {row.figure.title.lower()}: {', '.join(filter(None, beside))}"
+    likeness = function.get("diagnosis")
+    if likeness:
+        chances = sorted(likeness["probabilities"].items(), key=lambda item: -item[1])
+        yield f"Likeness (research only): {', '.join(f'{group} {100 * p:.0f} %' for group, p in chances)}"
 
 
 def _info(args: argparse.Namespace) -> int:

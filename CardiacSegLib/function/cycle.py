@@ -19,6 +19,8 @@ FEWEST_FRAMES_OF_A_CYCLE = 3
 _STEPS = 2000  # at which the slope of the smoothed curve is looked at, over a cycle
 # A heart rate that says the cycle is longer than frames and times do by more than this share is not believed.
 _LONGEST_PAUSE = 0.5
+# Nor one that says it is shorter; from here on that is no irregular beat.
+_SHORTEST_BEAT = 0.85
 _KEYS = {Label.LV: "lv", Label.RV: "rv", Label.MYO: "myo"}
 
 
@@ -83,6 +85,20 @@ def cycle_length_ms(study: CineStudy) -> float | None:
     if rate and between < 60000.0 / rate <= (1 + _LONGEST_PAUSE) * spanned:
         return 60000.0 / rate
     return spanned
+
+
+def heart_rate_doubt(study: CineStudy) -> str | None:
+    """A sentence where a stated heart rate and the times of a cycle's frames cannot both be right."""
+    times, rate = study.times_ms, study.patient.heart_rate_bpm
+    if not rate or times is None or len(times) < FEWEST_FRAMES_OF_A_CYCLE or not np.all(np.diff(times) > 0):
+        return None
+    spanned = float(times[-1] - times[0]) * len(times) / (len(times) - 1)
+    if _SHORTEST_BEAT * spanned <= 60000.0 / rate <= (1 + _LONGEST_PAUSE) * spanned:
+        return None
+    return (
+        f"A heart rate of {rate:.0f} bpm does not fit the times of the frames, which span {spanned:.0f} ms "
+        f"({60000.0 / spanned:.0f} bpm): cardiac output follows the one, rates of filling and ejection the other."
+    )
 
 
 def frame_phases(study: CineStudy) -> np.ndarray:

@@ -104,7 +104,7 @@ def findings(
     found += figure_findings(figures)
     found += disagreement_findings(disagreeing, None if cycle is None else cycle.frames)
     if cycle is not None:
-        found += _off_curve(cycle)
+        found += empty_frames(cycle.volumes_ml, cycle.frames) + _off_curve(cycle)
     return found
 
 
@@ -332,6 +332,27 @@ def disagreement_findings(
     return found
 
 
+def empty_frames(volumes_ml: Mapping[Label, np.ndarray], frames: Sequence[int]) -> list[Finding]:
+    """A finding for each ventricle that was found in some frames of a cycle and not in others.
+
+    Args:
+        volumes_ml: ``(t,)`` of each structure.
+        frames: the frames' numbers (from 1).
+    """
+    found = []
+    for label in (Label.LV, Label.RV):
+        empty = np.flatnonzero(volumes_ml[label] <= 0) if label in volumes_ml else np.array([], int)
+        if 0 < len(empty) < len(frames):
+            what = "ED, ES, the curve and rates" if label is Label.LV else "its curve and rates"
+            sentence = (
+                f"The {NAMES[label]} was not found in {_numbers('frame', [frames[i] for i in empty])}: {what} may be "
+                "wrong."
+            )
+            where = f"frame {frames[empty[0]]}" if len(empty) == 1 else None
+            found.append(Finding("empty_frames", sentence, None, where))
+    return found
+
+
 def _off_curve(cycle: Cycle) -> list[Finding]:
     return [
         Finding(
@@ -348,8 +369,13 @@ def _off_curve(cycle: Cycle) -> list[Finding]:
 
 def _slices(indexes: Iterable[int]) -> str:
     """Slices by number, from indexes from 0: ``slice 3``, ``slices 3, 4 and 6``."""
-    numbers = [str(z + 1) for z in sorted(indexes)]
-    return f"slice {numbers[0]}" if len(numbers) == 1 else f"slices {', '.join(numbers[:-1])} and {numbers[-1]}"
+    return _numbers("slice", [z + 1 for z in sorted(indexes)])
+
+
+def _numbers(what: str, numbers: Sequence[int]) -> str:
+    """``frame 3``, ``frames 3, 4 and 6``."""
+    words = [str(n) for n in numbers]
+    return f"{what} {words[0]}" if len(words) == 1 else f"{what}s {', '.join(words[:-1])} and {words[-1]}"
 
 
 def _where(phase: str | None) -> str:

@@ -264,15 +264,25 @@ def read_label_map(path: Path, numbering: str = "acdc", *, as_stored: bool = Fal
     Raises:
         StudyError: the file cannot be read, is not 3D, or holds other numbers.
     """
+    return _label_map(path, numbering, as_stored)[0]
+
+
+def label_map_and_doubts(path: Path, numbering: str = "acdc") -> tuple[LabelMap, tuple[str, ...]]:
+    """As :func:`read_label_map`, and the doubts about its grid as sentences, those of an image on the same grid."""
+    return _label_map(path, numbering, as_stored=False)
+
+
+def _label_map(path: Path, numbering: str, as_stored: bool) -> tuple[LabelMap, tuple[str, ...]]:
     image = load_image(path)
     array = _checked_array(path, image)
     if array.ndim != 3:
         raise StudyError(f"'{path}' has {array.ndim} dimensions; a label map of one frame has 3.")
+    said: tuple[str, ...] = ()
     try:
         geometry = Geometry.from_sitk(image)
         if not as_stored:
-            stored, _ = stored_grid(geometry)
+            stored, said = stored_grid(geometry)
             array, geometry = stored.from_stored(array), stored.turned
-        return LabelMap.from_numbering(array, geometry, numbering)
+        return LabelMap.from_numbering(array, geometry, numbering), (*said, *grid_doubts(geometry))
     except StudyError as error:
         raise StudyError(f"'{path}': {error}") from error

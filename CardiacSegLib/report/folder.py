@@ -79,11 +79,15 @@ class Mask:
 
 @dataclass(frozen=True)
 class Results:
-    """A folder of results: the content of ``function.json`` and the label maps, in the order of their frames."""
+    """A folder of results: the content of ``function.json`` and the label maps, in the order of their frames.
+
+    ``doubts``: about their grid, as sentences, which no correction of a label map changes.
+    """
 
     folder: Path
     function: dict[str, Any]
     masks: tuple[Mask, ...] = field(repr=False)
+    doubts: tuple[str, ...] = ()
 
     @property
     def geometry(self) -> Geometry:
@@ -95,7 +99,10 @@ class Results:
         """Structures corrected by hand, by phase; ``None`` where that cannot be told."""
         if any(mask.changed is None for mask in self.masks):
             return None
-        return {mask.title: mask.changed for mask in self.masks if mask.changed}
+        changed = {mask.title: mask.changed for mask in self.masks if mask.changed}
+        if self._one_phase and "ED" in changed:
+            changed["ES"] = changed["ED"]
+        return changed
 
     def of_phase(self, phase: str) -> Mask | None:
         """The label map of ``"ED"`` or ``"ES"``."""
@@ -123,9 +130,13 @@ class Results:
     def phases_of(self, masks: Mapping[int, Mask]) -> tuple[int | None, int | None]:
         """ED and ES among label maps by frame index; one frame that is both has one label map, listed as ED."""
         at = {mask.phase: index for index, mask in masks.items() if mask.phase}
+        return at.get("ED"), at.get("ES", at.get("ED") if self._one_phase else None)
+
+    @property
+    def _one_phase(self) -> bool:
+        """Whether one frame is both ED and ES."""
         ed_frame = self.function.get("ed_frame")
-        both = ed_frame is not None and ed_frame == self.function.get("es_frame")
-        return at.get("ED"), at.get("ES", at.get("ED") if both else None)
+        return ed_frame is not None and ed_frame == self.function.get("es_frame")
 
     @property
     def patient(self) -> Patient:
@@ -155,9 +166,10 @@ def read_results(folder: Path) -> Results:
     Raises:
         StudyError: there is no ``function.json`` or no label map, they cannot be read, or lie on different grids.
     """
-    from CardiacSegLib.readers.images import read_label_map
+    from CardiacSegLib.readers.images import label_map_and_doubts
 
     function = _read_function(folder)
+    doubts: tuple[str, ...] = ()
     listed = function.get(MASKS_KEY)
     entries = _entries(folder, listed) if isinstance(listed, list) and listed else _by_name(folder, function)
     masks: list[Mask] = []
@@ -165,13 +177,13 @@ def read_results(folder: Path) -> Results:
         path = folder / entry["file"]
         if not path.is_file():
             raise StudyError(f"'{folder}' has lost a label map: {entry['file']}. Segment the study again.")
-        labels = read_label_map(path)
+        labels, doubts = label_map_and_doubts(path)
         if masks and not labels.geometry.matches(masks[0].labels.geometry):
             raise StudyError(f"The label maps of '{folder}' lie on different grids: {masks[0].file}, {entry['file']}.")
         masks.append(
             Mask(entry["file"], labels, entry["frame"], entry["phase"], _changed(labels, entry), entry["image"])
         )
-    return Results(folder, function, tuple(masks))
+    return Results(folder, function, tuple(masks), doubts)
 
 
 def _read_function(folder: Path) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def _ventricle(part: str, structure: Label) -> tuple[Figure, ...]:
         Figure(part, "sv_ml", structure, "Stroke volume", "mL", (ed, es)),
         Figure(part, "ef_percent", structure, "Ejection fraction", "%", (ed, es)),
         Figure(part, "co_l_per_min", structure, "Cardiac output", "L/min", (ed, es)),
-        Figure(part, "volume_ml", structure, "Volume", "mL"),
+        Figure(part, "volume_ml", structure, "Volume", "mL", ((ANY_PHASE, structure),)),
     )
 
 
@@ -89,7 +89,7 @@ FIGURES: tuple[Figure, ...] = (
     *_ventricle("rv", Label.RV),
     Figure("myo", "ed_ml", Label.MYO, "Volume at end diastole", "mL", (("ED", Label.MYO),)),
     Figure("myo", "es_ml", Label.MYO, "Volume at end systole", "mL", (("ES", Label.MYO),)),
-    Figure("myo", "volume_ml", Label.MYO, "Volume", "mL"),
+    Figure("myo", "volume_ml", Label.MYO, "Volume", "mL", ((ANY_PHASE, Label.MYO),)),
     Figure("lv", "mass_g", Label.LV, "Mass at end diastole", "g", (("ED", Label.MYO),)),
 )
 
@@ -108,18 +108,16 @@ def _rates(part: str, structure: Label) -> tuple[Figure, ...]:
 CYCLE_FIGURES: tuple[Figure, ...] = (*_rates("cycle.lv", Label.LV), *_rates("cycle.rv", Label.RV))
 
 
-def _wall(key: str, title: str, unit: str, *phases: str) -> Figure:
-    masks = tuple((phase, structure) for phase in phases for structure in (Label.MYO, Label.LV))
-    return Figure("wall", key, Label.MYO, title, unit, masks, 1 if unit == "mm" else 0)
+def _wall(key: str, title: str, phase: str) -> Figure:
+    return Figure("wall", key, Label.MYO, title, "mm", ((phase, Label.MYO), (phase, Label.LV)), 1)
 
 
-#: Thickness of the LV's wall: mean and largest of the 16 AHA segments.
+#: Thickness of the LV's wall: mean and largest over all its directions and slices.
 WALL_FIGURES: tuple[Figure, ...] = (
-    _wall("mean_ed_mm", "Mean thickness at ED", "mm", "ED"),
-    _wall("max_ed_mm", "Largest thickness at ED", "mm", "ED"),
-    _wall("mean_es_mm", "Mean thickness at ES", "mm", "ES"),
-    _wall("max_es_mm", "Largest thickness at ES", "mm", "ES"),
-    _wall("mean_thickening_percent", "Mean thickening", "%", "ED", "ES"),
+    _wall("mean_ed_mm", "Mean thickness at ED", "ED"),
+    _wall("max_ed_mm", "Largest thickness at ED", "ED"),
+    _wall("mean_es_mm", "Mean thickness at ES", "ES"),
+    _wall("max_es_mm", "Largest thickness at ES", "ES"),
 )
 
 ALL_FIGURES: tuple[Figure, ...] = (*FIGURES, *CYCLE_FIGURES, *WALL_FIGURES)

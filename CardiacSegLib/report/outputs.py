@@ -95,7 +95,8 @@ def current_function(
 ) -> dict[str, Any]:
     """The content of ``function.json`` for the label maps as they are now; as it was written if nothing changed.
 
-    Warnings of before stay: where a label map was corrected they are said to be of before.
+    Warnings of before stay: where a label map was corrected, those that this may have made untrue are said to be of
+    before.
 
     Args:
         results: a folder.
@@ -104,19 +105,20 @@ def current_function(
         anew: measure also where no label map changed, since other facts did.
         bsa_formula, diagnosis: as of :func:`CardiacSegLib.workflow.measure_labels`, by default as before.
     """
-    from CardiacSegLib.workflow import measure_labels
+    from CardiacSegLib.workflow import NOT_INDEXED, measure_labels
 
     before, corrected = results.function, results.corrected
     if corrected == {} and not anew:
         return before
+    written = [str(w) for w in before.get("warnings") or ()]
     now = measure_labels(
-        replace(study, warnings=()),
+        replace(study, warnings=tuple(w for w in written if w in results.doubts)),
         labels,
         model=before.get("model"),
         bsa_formula=bsa_formula or inside(before, "patient").get("bsa_formula") or "du_bois",
         diagnosis=diagnosis or "diagnosis" in before,
     )
-    old = [str(w) for w in before.get("warnings") or () if w not in now["warnings"]]
+    old = [w for w in written if w not in now["warnings"] and not w.startswith(NOT_INDEXED)]
     now["warnings"] += [f"Before the correction: {w}" for w in old] if corrected else old
     found = before.get("findings")
     if not corrected and isinstance(found, list):  # what the network doubted, or what was repaired, is not found again

@@ -335,7 +335,9 @@ def _row_title(study: CineStudy, index: int) -> str:
     names = [name for name, phase in (("end diastole", study.ed), ("end systole", study.es)) if phase == index]
     text = f"Frame {study.frame_numbers[index]}"
     if names:
-        text = f"{' and '.join(names)} (frame {study.frame_numbers[index]})".capitalize()
+        text = " and ".join(names).capitalize()
+        if study.kind != "pair":  # of two files no frame number is known
+            text += f" (frame {study.frame_numbers[index]})"
     if study.times_ms is not None:
         text += f", {study.times_ms[index]:.0f} ms"
     return text

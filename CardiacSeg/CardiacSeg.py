@@ -100,7 +100,7 @@ class CardiacSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartImportEvent, self.onSceneStartImport)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeRemovedEvent, self.onNodeRemoved)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeAboutToBeRemovedEvent, self.onNodeGoes)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeAddedEvent, self.onNodeAdded)
         self._removed, self._added = (self._soon(call) for call in (self.lookAgain, self.offerAssembling))
         self.initializeParameterNode()
@@ -304,10 +304,17 @@ class CardiacSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.reading.node.cine is not None and self._observed != set(map(self.reading.segmentation, PHASES)):
             self.setReading(self.reading)
 
-    def onNodeRemoved(self, caller, event):
-        """Something was deleted elsewhere: look again, once all of it is gone."""
-        if self.parameters is not None and not slicer.mrmlScene.IsClosing():
-            self._removed.start()
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def onNodeGoes(self, caller, event, node):
+        """Something is deleted elsewhere: look again, once all of it is gone, if it belongs to what is shown.
+
+        Of anything else, previews of the editor's own tools too, no tool in use and no view may be disturbed.
+        """
+        if self.parameters is None or slicer.mrmlScene.IsClosing():
+            return
+        unread = self.reading is None and self.parameters.cine is not None
+        ours = unread or (self.reading is not None and node in self.reading.nodes())
+        (self._removed if ours else self._added).start()
 
     def onNodeAdded(self, caller, event):
         self._added.start()

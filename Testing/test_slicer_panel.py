@@ -385,6 +385,40 @@ def test_figures_masks_report_and_training_case_are_written(host, read, phantom,
     click(ui.saveMasksButton)
     assert len(host.dialogs.texts("error")) == 1  # what is there already is not replaced
     host.dialogs.reset()
+    for label_map in (tmp_path / "masks").glob("*_seg.nii.gz"):
+        label_map.unlink()
+    before = sorted((tmp_path / "masks").iterdir())
+    host.answer(str(tmp_path / "masks"))
+    click(ui.saveMasksButton)
+    assert len(host.dialogs.texts("error")) == 1 and sorted((tmp_path / "masks").iterdir()) == before
+    host.dialogs.reset()
+
+
+def test_what_goes_elsewhere_disturbs_neither_tool_nor_view(host, read):
+    """Tools of the editor remove previews of their own, and another module its nodes while this one is not open."""
+    from CardiacSegSlicer import views
+
+    scene, editor = slicer.mrmlScene, read.correctPanel.editor
+    editor.setActiveEffectByName("Paint")
+    for kind in ("vtkMRMLSegmentationNode", "vtkMRMLTableNode"):
+        scene.RemoveNode(scene.AddNewNodeByClass(kind, "preview"))
+        settle(host, read)
+        assert editor.activeEffect() is not None and editor.activeEffect().name == "Paint"
+
+    host.selectModule("")
+    shown = [read.reading.segmentation(phase).GetDisplayNode() for phase in ("ED", "ES")]
+    for display in shown:
+        display.SetVisibility(False)
+    chart = scene.AddNewNodeByClass("vtkMRMLPlotChartNode", "of another module")
+    views.showChart(chart)
+    scene.RemoveNode(scene.AddNewNodeByClass("vtkMRMLTableNode", "of another module"))
+    settle(host, read)
+    assert [display.GetVisibility() for display in shown] == [0, 0]
+    plot = scene.GetSingletonNode(views.PLOT_VIEW, "vtkMRMLPlotViewNode")
+    assert plot.GetPlotChartNode() is chart
+    views.showChart(None)
+    assert plot.GetPlotChartNode() is chart, "none of this module's"
+    host.selectModule("CardiacSeg")
 
 
 def test_corrected_masks_are_compared_with_the_automatic_ones_and_nothing_is_overwritten(host, read, tmp_path):

@@ -20,7 +20,7 @@ pytest.importorskip("PySide6", reason="PySide6 (Qt) is not installed")
 
 from CardiacSegLib.errors import CardiacSegError, TrainingError  # noqa: E402
 from CardiacSegLib.phantom import PhantomConfig, make_phantom  # noqa: E402
-from SlicerHost.user import click, finished_job, put_masks  # noqa: E402
+from SlicerHost.user import click, finished_job, put_masks, settle  # noqa: E402
 from test_trust_files import full_disk, posix  # noqa: E402
 
 STAGES = ("Reading the study", "Loading the network", "Segmenting frames", "Writing the results")
@@ -162,6 +162,28 @@ def test_a_node_that_goes_while_its_cine_is_segmented_is_said_in_words(host, mod
         click(module.ui.segmentButton)  # Cancel
     host.process(300)
     assert not module.segmentPanel.running and list(temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize("cycle", (False, True))
+def test_a_run_gives_the_frames_that_it_was_started_for_whatever_is_chosen_meanwhile(
+    host, module, phantom, process, temporary, cycle
+):
+    add_cine(module, phantom)
+    module.ui.framesComboBox.currentIndex = int(cycle)
+    click(module.ui.segmentButton)
+    other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode")
+    slicer.mrmlScene.RemoveNode(other)
+    settle(host, module)
+    assert module.segmentPanel.running and not module.ui.framesComboBox.enabled
+    module.enter()
+    assert not module.ui.framesComboBox.enabled
+    module.reading.node.wholeCycle = not cycle  # from the console
+    job, done = module.segmentPanel.job, finished_job(phantom, cycle=cycle)
+    job.study, job.labels, job.function, job.device, job.state = done.study, done.labels, done.function, "cpu", "done"
+    module.segmentPanel._finish(job)
+    assert module.reading.isCycle is cycle
+    drawn = module.reading.masks().labels
+    assert len(drawn) == (phantom.study.frames if cycle else 2) and all(one.data.any() for one in drawn.values())
 
 
 # ---------------------------------------------------------------------------------------------------------- weights

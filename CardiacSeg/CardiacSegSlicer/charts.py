@@ -13,6 +13,9 @@ from CardiacSegLib.function.phases import time_volume_curve
 from CardiacSegLib.study import Label, LabelMap
 from CardiacSegSlicer.terminology import colourOf
 
+#: Attribute of a chart that this module has made.
+OWN_CHART = "CardiacSeg.Chart"
+
 #: Colours of the training curves, apart from each other with any colour vision.
 LOSS_COLOUR, DICE_COLOUR = (0.0, 0.447, 0.698), (0.835, 0.369, 0.0)
 
@@ -103,6 +106,7 @@ def _showCurves(scene, name: str, chartNode, tableNode, along: str, curves: Sequ
     """Let a chart show these curves of a table and no others; its own series nodes are used again."""
     if chartNode is None:
         chartNode = scene.AddNewNodeByClass("vtkMRMLPlotChartNode", name)
+    chartNode.SetAttribute(OWN_CHART, "1")
     modifying = chartNode.StartModify()
     old = [chartNode.GetNthPlotSeriesNode(i) for i in range(chartNode.GetNumberOfPlotSeriesNodes())]
     spare = [series for series in old if series is not None]

@@ -30,8 +30,7 @@ def exportLabelMaps(
     Raises:
         CardiacSegError: a file is there already and must not be replaced (then none is written), or cannot be written.
     """
-    names = label_files(study, sorted(labelsByFrame))
-    paths = {index: Path(folder) / fileName(name) for index, name in names.items()}
+    paths = _labelPaths(study, labelsByFrame, folder)
     _refuseExisting(paths.values(), overwrite)
     for index, path in paths.items():
         write_label_map(path, labelsByFrame[index])
@@ -46,14 +45,23 @@ def exportSegmentations(segmentationNodes: Iterable, folder, overwrite: bool = F
     Raises:
         CardiacSegError: a file is there already and must not be replaced (then none is written), or cannot be written.
     """
-    nodes = {}
-    for node in segmentationNodes:
-        for stem, one in _frames(node):
-            nodes[Path(folder) / (fileName(stem) + SEGMENTATION_SUFFIX)] = one
+    nodes = _segmentationPaths(segmentationNodes, folder)
     _refuseExisting(nodes, overwrite)
     for path, node in nodes.items():
         _writeSegmentation(node, path)
     return list(nodes)
+
+
+def exportMasks(study: CineStudy, labelsByFrame: Mapping[int, LabelMap], segmentationNodes: Iterable, folder) -> None:
+    """:func:`exportLabelMaps` and :func:`exportSegmentations`; where any file is there already none of both is written.
+
+    Raises:
+        CardiacSegError: a file is there already, or cannot be written.
+    """
+    nodes = list(segmentationNodes)
+    _refuseExisting([*_labelPaths(study, labelsByFrame, folder).values(), *_segmentationPaths(nodes, folder)], False)
+    exportLabelMaps(study, labelsByFrame, folder)
+    exportSegmentations(nodes, folder)
 
 
 def addToTrainingSet(study: CineStudy, labelsByFrame: Mapping[int, LabelMap], root, name: str) -> Path:
@@ -68,6 +76,20 @@ def addToTrainingSet(study: CineStudy, labelsByFrame: Mapping[int, LabelMap], ro
 def fileName(name: str) -> str:
     """A node's name as a file can be called on every system."""
     return re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", name).strip(" .") or "CardiacSeg"
+
+
+def _labelPaths(study: CineStudy, labelsByFrame: Mapping[int, LabelMap], folder) -> dict[int, Path]:
+    names = label_files(study, sorted(labelsByFrame))
+    return {index: Path(folder) / fileName(name) for index, name in names.items()}
+
+
+def _segmentationPaths(segmentationNodes: Iterable, folder) -> dict:
+    """Nodes by the file that each is written to."""
+    return {
+        Path(folder) / (fileName(stem) + SEGMENTATION_SUFFIX): one
+        for node in segmentationNodes
+        for stem, one in _frames(node)
+    }
 
 
 def _frames(segmentationNode) -> list[tuple]:

@@ -120,6 +120,14 @@ class Reading:
         """Whether anything was segmented."""
         return any(self.segmentation(phase) is not None for phase in PHASES)
 
+    def nodes(self) -> set:
+        """The scene's nodes that the reading stands on or has made."""
+        node = self.node
+        own = {getattr(node, name) for name in ("cine", "esVolume", *_MASKS, "curveTable", "curveChart")}
+        own |= {node.parameterNode, *map(self.segmentation, PHASES)}
+        own |= {nodesIn.sequenceOfProxy(node.cine), nodesIn.browserOfProxy(node.cine)}
+        return own - {None}
+
     def frame(self, phase: str) -> int:
         """Frame number (from 1) of a phase; 0 where it is not known."""
         return self.node.edFrame if phase == ED else self.node.esFrame
@@ -257,8 +265,10 @@ class Reading:
             raise CardiacSegError(" ".join(function["warnings"]) or _("ED and ES were not found."))
         frames = {ED: study.frame_numbers[study.ed], ES: study.frame_numbers[study.es]}
         made: dict[str, Any] = {}
+        # What was chosen may have changed since the job began: what it gave says which frames were meant.
+        every = len(labels) == study.frames and (study.frames > len(PHASES) or node.wholeCycle)
         with nodesOut.allOrNothing(node.cine.GetScene()):
-            if node.wholeCycle and not self.isPair:
+            if every and not self.isPair:
                 name = f"{self.name} segmentation"
                 made["cycleSegmentation"] = nodesOut.addSegmentationSequence(labels, node.cine, name)
                 made["cycleAutomatic"] = nodesOut.keepAutomaticSequence(labels, node.cine, f"{self.name} automatic")

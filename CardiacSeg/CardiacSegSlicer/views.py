@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import slicer
 
+from CardiacSegSlicer.charts import OWN_CHART
 from CardiacSegSlicer.sequences import browserOfProxy
 
 #: Far from the numbers of Slicer's own layouts, which end at 100, and from those that other modules commonly take.
@@ -209,12 +210,15 @@ def framesPerSecond(frames: int, timesMs: Sequence[float] | None = None, heartRa
 
 
 def showChart(chartNode) -> None:
-    """A chart in the layout's own plot view; None empties it.
+    """A chart in the layout's own plot view; None empties it of one of this module's, another's stays.
 
     Not through the plots logic: that would replace this layout by one of its own.
     """
     node = slicer.mrmlScene.GetSingletonNode(PLOT_VIEW, "vtkMRMLPlotViewNode")
-    if node is not None:
+    if node is None:
+        return
+    shown = node.GetPlotChartNode()
+    if chartNode is not None or shown is None or shown.GetAttribute(OWN_CHART):
         node.SetPlotChartNodeID(chartNode.GetID() if chartNode is not None else None)
 
 

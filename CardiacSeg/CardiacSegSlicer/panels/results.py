@@ -218,8 +218,8 @@ class ResultsPanel:
         """Write NIfTI label maps and .seg.nrrd files; what is there already stays and is an error."""
         reading = self.module.reading
         nodes = {node.GetID(): node for node in map(reading.segmentation, PHASES) if node is not None}
-        export.exportLabelMaps(reading.study(ofMasks=True, voxels=False), self.module.masks.labels, folder)
-        export.exportSegmentations(nodes.values(), folder)
+        study = reading.study(ofMasks=True, voxels=False)
+        export.exportMasks(study, self.module.masks.labels, nodes.values(), folder)
 
     def onTrainingCase(self, _checked=False) -> None:
         folder = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), _("Training set"))

@@ -51,7 +51,7 @@ class SegmentPanel:
             self._showModels()
             if reading is not None:
                 self.ui.framesComboBox.currentIndex = 1 if reading.node.wholeCycle else 0
-            self.ui.framesComboBox.enabled = reading is not None and not reading.isPair
+            self.ui.framesComboBox.enabled = reading is not None and not reading.isPair and not self.running
             device = self.module.parameters.device
             if self.ui.deviceComboBox.findData(device) < 0:
                 self.ui.deviceComboBox.addItem(device, device)

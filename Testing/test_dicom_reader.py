@@ -324,6 +324,32 @@ def test_another_view_in_the_cines_own_series_is_left_out_with_a_word(folder):
     assert warned(study, "another orientation")
 
 
+@pytest.mark.parametrize("times", [[850.0 * i for i in range(40)], [120.0 + 2.5 * (i % 2) for i in range(40)]])
+def test_a_perfusion_is_not_taken_for_the_cine_however_many_beats_it_lasts(folder, times):
+    folder.beside("perfusion", cine(3, 40, times=tuple(times), seed=3))
+    study = folder.read()
+    assert np.array_equal(study.image, folder.study.image)
+    assert warned(study, "Left out: 3 slices x 40 phases that were taken over many beats")
+
+
+def test_images_of_many_beats_alone_are_read_with_a_doubt(tmp_path):
+    study = Folder(tmp_path / "beats", cine(3, 6, times=tuple(850.0 * i for i in range(6)))).read()
+    assert study.frames == 6 and warned(study, "not taken within one heart cycle")
+
+
+@pytest.mark.parametrize("wider", [False, True])
+def test_slices_that_continue_the_stack_and_do_not_fit_it_are_missed_aloud(folder, wider):
+    """Basal slices of another series, with other phases or pixels: volumes would be too small without a word."""
+    far = cine(2, FRAMES if wider else FRAMES - 1, times=TIMES if wider else TIMES[:-1], seed=3)
+    corner = folder.study.geometry.to_lps(np.array([SLICES, 0, 0]))
+    pixel = 1.5 if wider else 1.4
+    far = replace(far, geometry=replace(far.geometry, origin=tuple(corner), spacing=(9.5, pixel, 1.25)))
+    folder.beside("basal", far)
+    study = folder.read()
+    assert study.slices == SLICES
+    assert warned(study, "continues the stack with other phases or pixels.*volumes are too small")
+
+
 def test_late_enhancement_in_the_same_slices_is_left_out_with_a_word(folder):
     folder.beside("scar", cine(SLICES, 1, times=(600.0,), seed=5))
     study = folder.read()

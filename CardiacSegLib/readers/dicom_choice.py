@@ -22,6 +22,12 @@ _OTHER_VIEW_DEG = 10.0
 _SAME_POSITION_MM = 0.5
 #: Slices of two series nearer than this part of their thickness are the same slice, taken again.
 _SAME_PLACE_THICKNESS = 0.4
+#: A slice whose trigger times span more was taken over many beats, as in perfusion: 3 s is a heart at 20 bpm.
+_LONGEST_BEAT_MS = 3000.0
+#: Fewer different trigger times than this share of a slice's phases do not tell them apart.
+_TOLD_APART = 0.5
+#: A parallel stack this much nearer or farther than one slice distance, as a share of it, continues the other one.
+_CONTINUES = 0.2
 
 
 @dataclass
@@ -46,9 +52,17 @@ class Candidate:
         """Whether the slices lie across the long axis of a usual heart."""
         return abs(float(np.dot(self.first.normal, _HEART_AXIS))) >= _ALONG_COSINE
 
+    def of_one_beat(self) -> bool:
+        """Whether the trigger times of every slice tell its phases apart and lie within a heart cycle."""
+        for images in self.slices:
+            times = {h.trigger_ms for h in images if h.trigger_ms is not None}
+            if len(times) < _TOLD_APART * phase_count(images) or max(times) - min(times) > _LONGEST_BEAT_MS:
+                return False
+        return True
+
     def rank(self) -> tuple[bool, bool, bool, int]:
         """Larger is more likely the short-axis cine."""
-        timed = phase_clock(self.slices) is by_trigger
+        timed = phase_clock(self.slices) is by_trigger and self.of_one_beat()
         return len(self.slices) >= 3, self.across_heart(), timed, len(self.slices) * self.phases
 
     def words(self) -> str:
@@ -61,8 +75,8 @@ def find_cine(headers: Sequence[Header]) -> tuple[Candidate, list[str]]:
 
     Of all groups of parallel slices with one matrix and two or more phases, the one with most slices × phases; a
     stack goes before single slices, slices across the heart before slices along it, and phases told apart by their
-    trigger times before others. Series that lie beside each other with equally many phases (one series per slice)
-    are one group.
+    trigger times within one heart cycle before others, such as the beats of a perfusion. Series that lie beside
+    each other with equally many phases (one series per slice) are one group.
 
     Raises:
         StudyError: there is no cine, or two equally good ones, or its images do not fit together.
@@ -171,6 +185,17 @@ def same_places(a: Candidate, b: Candidate) -> list[tuple[Slice, Slice]]:
     return [(s, t) for s in a.slices for t in b.slices if abs(_place(s[0], normal) - _place(t[0], normal)) <= near]
 
 
+def _continues(best: Candidate, other: Candidate) -> bool:
+    """Whether a parallel cine begins one slice distance beyond an end of the stack."""
+    normal = best.first.normal
+    places, beyond = ([_place(s[0], normal) for s in c.slices] for c in (best, other))
+    if len(places) < 2:
+        return False
+    distance = (places[-1] - places[0]) / (len(places) - 1)
+    gaps = (min(beyond) - places[-1], places[0] - max(beyond))
+    return any(abs(gap - distance) <= _CONTINUES * distance for gap in gaps)
+
+
 def _refuse_a_tie(cines: list[Candidate]) -> None:
     best = cines[0]
     equal = [c for c in cines if c.rank() == best.rank()]
@@ -226,7 +251,14 @@ def _said_of(best: Candidate, others: list[Candidate]) -> list[str]:
         said.append(f"Left out: {count_of(single, 'image')} of one phase only (localizers, scar, maps or the like).")
     for other in (c for c in others if c.phases > 1):
         parallel = _turn_deg(best.first, other.first) <= _SAME_DIRECTION_DEG
-        if parallel and same_places(best, other):
+        if phase_clock(other.slices) is by_trigger and not other.of_one_beat():
+            said.append(f"Left out: {other.words()} that were taken over many beats, as a perfusion is.")
+        elif parallel and _continues(best, other):
+            said.append(
+                f"Left out: a cine of {other.words()} that continues the stack with other phases or pixels. If it shows "
+                "the ventricles, volumes are too small."
+            )
+        elif parallel and same_places(best, other):
             said.append(
                 f"Left out: a cine of {other.words()} at places where another was taken; "
                 "the larger acquisition was used, or else the later one."
@@ -235,6 +267,8 @@ def _said_of(best: Candidate, others: list[Candidate]) -> list[str]:
             where = "of the same orientation" if parallel else "in another orientation, as a long axis"
             said.append(f"Left out: a cine of {other.words()} {where}.")
     said = [s if n == 1 else f"{s[:-1]} ({n} times)." for s, n in Counter(said).items()]
+    if phase_clock(best.slices) is by_trigger and not best.of_one_beat():
+        said.append("The images of a slice were not taken within one heart cycle: check that this is a cine.")
     if not best.across_heart():
         said.append("The slices run along a usual heart rather than across it: check that this is the short-axis cine.")
     return said

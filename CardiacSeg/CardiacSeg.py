@@ -337,6 +337,8 @@ class CardiacSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onFrameShown(self, caller, event):
         self.correctPanel.onFrameShown()
+        if self.masksProblem:  # the frame that was shown may have been what was wrong
+            self.resultsPanel.edited()
 
     def onMasksEdited(self, caller, event):
         self.resultsPanel.edited()

@@ -127,7 +127,7 @@ def test_transforms_that_change_sizes_are_refused_in_words_even_in_a_chain(scene
     rigid.SetAndObserveTransformNodeID(add_transform(scene, matrix).GetID())
     proxy.SetAndObserveTransformNodeID(rigid.GetID())
     for call in (nodes.geometryOfVolume, nodes.studyFromNodes):
-        with pytest.raises(StudyError, match=f"{said}.*Harden it.*or take"):
+        with pytest.raises(StudyError, match=f"{said}.*Take the cine out of it"):
             call(proxy)
     summary = nodes.describe(proxy)
     assert not summary.usable and said in summary.problems[0]

@@ -303,6 +303,33 @@ def test_hardening_a_transform_changes_no_figure(host, module, phantom, tmp_path
     assert module.reading.function() == before and not module.reading.anyCorrected()
 
 
+@pytest.mark.parametrize("cycle", (False, True))
+def test_a_transform_hardened_over_a_cine_is_said_and_spoils_no_mask(host, module, phantom, cycle):
+    """It moves the frame shown alone, and only until another is shown."""
+    from CardiacSegSlicer import views
+
+    cine = add_cine(module, phantom)
+    put_masks(module, phantom, cycle=cycle)
+    views.showFrame(cine, module.reading.maskFrame("ED"))
+    settle(host, module)
+    before = module.reading.function()
+    turn = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    rotation = vtk.vtkTransform()
+    rotation.RotateWXYZ(20, 1, 2, 3)
+    turn.SetMatrixTransformToParent(rotation.GetMatrix())
+    cine.SetAndObserveTransformNodeID(turn.GetID())
+    settle(host, module)
+    assert module.reading.function() == before
+    cine.HardenTransform()
+    settle(host, module)
+    assert "was moved" in module.ui.warningsLabel.text and not module.resultsPanel.rows
+    for number in (module.reading.maskFrame("ES"), module.reading.maskFrame("ED")):
+        views.showFrame(cine, number)
+        settle(host, module)
+    assert "was moved" not in module.ui.warningsLabel.text and module.resultsPanel.rows
+    assert module.reading.function() == before and not module.reading.anyCorrected()
+
+
 def test_the_panel_follows_masks_made_from_the_console(host, module, phantom):
     add_cine(module, phantom)
     put_masks(module, phantom)

@@ -90,8 +90,9 @@ class Reading:
             segmentation, automatic, volume = self.segmentation(phase), self._automatic(phase), self.volume(phase)
             if segmentation is None:
                 continue
-            if not self.isCycle and automatic is not None and nodesOut.moveToGrid(automatic, volume):
-                # The volume's transform was hardened: the masks' too, which still lie under it.
+            if self.isPair and automatic is not None and nodesOut.moveToGrid(automatic, volume):
+                # The volume's transform was hardened: the masks' too, which still lie under it. Of a cine only the
+                # frame shown is, until another is shown.
                 segmentation.HardenTransform()
             segmentation.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
 

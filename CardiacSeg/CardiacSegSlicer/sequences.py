@@ -77,13 +77,14 @@ def refuseOddTransform(volumeNode) -> None:
     if transform is None:
         return
     does = _whatTransformDoes(transform)
-    if does:
-        raise StudyError(
-            _(
-                "The volume '{name}' lies under a transform that {does}: its figures would be in doubt. "
-                "Harden it if it is meant (module Transforms), or take the volume out of it."
-            ).format(name=volumeNode.GetName(), does=does)
-        )
+    if not does:
+        return
+    said = _("The volume '{name}' lies under a transform that {does}: its figures would be in doubt.")
+    if sequenceOfProxy(volumeNode) is None:
+        said += " " + _("Harden it if it is meant (module Transforms), or take the volume out of it.")
+    else:  # hardening changes the frame shown alone
+        said += " " + _("Take the cine out of it (module Transforms).")
+    raise StudyError(said.format(name=volumeNode.GetName(), does=does))
 
 
 def _whatTransformDoes(transform) -> str:
@@ -189,6 +190,23 @@ def gridOfFrames(volumeNodes) -> Geometry:
     return geometry
 
 
+def _refuseMovedFrame(proxy, frame) -> None:
+    """Nothing where the node that shows a cine's frames lies where they do.
+
+    Raises:
+        StudyError: a transform was hardened over it, which moves that node alone until another frame is shown.
+    """
+    refuseNoGreyImage(proxy)
+    refuseNoGreyImage(frame)
+    if not ownGeometry(proxy).matches(ownGeometry(frame)):
+        raise StudyError(
+            _(
+                "The frame shown of '{name}' was moved, by a hardened transform for example, and its cine was not. "
+                "Show another frame and come back; to move the cine, put it under the transform and leave it there."
+            ).format(name=proxy.GetName())
+        )
+
+
 def chosenFrames(cine, esVolume=None) -> list:
     """The volume nodes of what is chosen: all frames of a sequence, or a volume at ED and one at ES.
 
@@ -212,6 +230,8 @@ def chosenFrames(cine, esVolume=None) -> list:
         refuseOddTransform(cine)
         sequence = sequenceOfProxy(cine)
         frames = [cine] if sequence is None else framesOf(sequence)
+        if sequence is not None and frames:
+            _refuseMovedFrame(cine, frames[0])
         if len(frames) < 2:
             raise StudyError(
                 _("'{name}' is one frame, no cine: choose a cine sequence, or the volume at end systole too.").format(

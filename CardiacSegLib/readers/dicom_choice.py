@@ -255,8 +255,8 @@ def _said_of(best: Candidate, others: list[Candidate]) -> list[str]:
             said.append(f"Left out: {other.words()} that were taken over many beats, as a perfusion is.")
         elif parallel and _continues(best, other):
             said.append(
-                f"Left out: a cine of {other.words()} that continues the stack with other phases or pixels. If it shows "
-                "the ventricles, volumes are too small."
+                f"Left out: a cine of {other.words()} that continues the stack with other phases or pixels. If it "
+                "shows the ventricles, volumes are too small."
             )
         elif parallel and same_places(best, other):
             said.append(

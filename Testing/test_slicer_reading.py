@@ -304,6 +304,30 @@ def test_hardening_a_transform_changes_no_figure(host, module, phantom, tmp_path
 
 
 @pytest.mark.parametrize("cycle", (False, True))
+@pytest.mark.parametrize("first", ("transform", "masks"))
+def test_a_stroke_under_a_transform_changes_the_voxels_that_were_painted(host, module, phantom, first, cycle):
+    cine = add_cine(module, phantom)
+    turn = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    rotation = vtk.vtkTransform()
+    rotation.RotateWXYZ(20, 1, 2, 3)
+    turn.SetMatrixTransformToParent(rotation.GetMatrix())
+    steps = [lambda: cine.SetAndObserveTransformNodeID(turn.GetID()), lambda: put_masks(module, phantom, cycle=cycle)]
+    for step in steps if first == "transform" else steps[::-1]:
+        step()
+        settle(host, module)
+    module.correctPanel.showPhase("ED")
+    settle(host, module)
+    before = module.reading.labels("ED").data.copy()
+    painted = paint(host, module, "ED", Label.RV, (slice(0, 1), slice(0, 4), slice(0, 4)))
+    settle(host, module)
+    changed = module.reading.labels("ED").data != before
+    assert painted == changed.sum() == changed[0, :4, :4].sum() == 16
+    cine.SetAndObserveTransformNodeID(None)
+    settle(host, module)
+    assert ((module.reading.labels("ED").data != before) == changed).all()
+
+
+@pytest.mark.parametrize("cycle", (False, True))
 def test_a_transform_hardened_over_a_cine_is_said_and_spoils_no_mask(host, module, phantom, cycle):
     """It moves the frame shown alone, and only until another is shown."""
     from CardiacSegSlicer import views

@@ -11,6 +11,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 if sys.version_info < (3, 10):
@@ -184,6 +185,28 @@ def test_a_run_gives_the_frames_that_it_was_started_for_whatever_is_chosen_meanw
     assert module.reading.isCycle is cycle
     drawn = module.reading.masks().labels
     assert len(drawn) == (phantom.study.frames if cycle else 2) and all(one.data.any() for one in drawn.values())
+
+
+def test_a_run_of_the_console_stops_too_when_the_scene_closes(host, module, phantom, process, temporary):
+    from CardiacSegSlicer.logic import CardiacSegLogic
+
+    add_cine(module, phantom)
+    job = CardiacSegLogic().startSegmenting(module.reading)
+    assert job.running
+    host.closeScene()
+    host.process(100)
+    assert not job.running and not job._process.running and list(temporary.iterdir()) == []
+
+
+def test_images_that_are_no_numbers_are_said_by_the_name_that_the_user_knows(host, module, phantom, temporary):
+    image = phantom.study.image.astype(np.float32)
+    image[0, 0, 0, 0] = np.nan
+    add_cine(module, replace(phantom, study=replace(phantom.study, image=image)))
+    click(module.ui.segmentButton)
+    assert not module.segmentPanel.running
+    (said,) = host.dialogs.texts("error")
+    assert "'cine" in said and "not finite" in said and "study.nii" not in said
+    host.dialogs.reset()
 
 
 # ---------------------------------------------------------------------------------------------------------- weights

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable
 
+import numpy as np
 from slicer.i18n import tr as _
 
 from CardiacSegLib.errors import CardiacSegError, StudyError
@@ -23,6 +24,9 @@ from CardiacSegSlicer.process import ChildProcess, libraryCommand, pythonCommand
 
 #: Called with what is being done, steps done and steps in all (0: they are not counted).
 ProgressCallback = Callable[[str, int, int], Any]
+
+#: What the child reads.
+_WRITTEN = "study.nii"
 
 #: NIfTI keeps positions in single precision.
 _GRID_TOLERANCE_MM = 0.05
@@ -248,10 +252,16 @@ class SegmentJob(Job):
     def _command(self) -> list[str]:
         from CardiacSegLib.writers import write_cine
 
+        if not np.isfinite(self.study.image).all():
+            raise StudyError(
+                _("'{name}' holds values that are not finite (NaN or infinity). Load the images again.").format(
+                    name=self.study.name
+                )
+            )
         self._folder = folder = Path(tempfile.mkdtemp(prefix="CardiacSeg-"))
         # A name of its own: that of a node may hold the patient's, or what no file name may hold.
-        write_cine(folder / "study.nii", replace(self.study, times_ms=None))
-        arguments = ["segment", folder / "study.nii", "--output", folder / "result"]
+        write_cine(folder / _WRITTEN, replace(self.study, times_ms=None))
+        arguments = ["segment", folder / _WRITTEN, "--output", folder / "result"]
         if self.study.frames > 1:
             for option, index in (("--ed", self.study.ed), ("--es", self.study.es)):
                 if index is not None:
@@ -287,6 +297,11 @@ class SegmentJob(Job):
                 raise StudyError(_("The result lies on another grid than the study. Nothing was taken over."))
             labels[index] = LabelMap(read.data, self.study.geometry)
         return labels
+
+    def _end(self, state: str, error: str = "") -> None:
+        if self._folder is not None:  # the user knows no such file
+            error = error.replace(str(self._folder / _WRITTEN), self.study.name)
+        super()._end(state, error)
 
     def _clean(self) -> None:
         if self._folder is not None:

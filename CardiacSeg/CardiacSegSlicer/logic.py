@@ -22,6 +22,9 @@ from CardiacSegSlicer.training import TrainingRun
 #: Called with what is being done, and the steps done and in all.
 ProgressCallback = Callable[[str, int, int], None]
 
+#: Segmenting that was started and may still run: the panel and the console have a logic each, but one scene.
+_running: list = []
+
 
 class CorrectedError(CardiacSegError):
     """Masks that were corrected by hand stand in the way; ask, and call again with ``discardCorrections=True``."""
@@ -38,7 +41,6 @@ class CardiacSegLogic(ScriptedLoadableModuleLogic):
     def __init__(self) -> None:
         ScriptedLoadableModuleLogic.__init__(self)
         self.installer = Installer()
-        self._jobs: list = []
 
     def getParameterNode(self) -> CardiacSegParameterNode:
         """The module's own node; there is one in a scene."""
@@ -258,14 +260,15 @@ class CardiacSegLogic(ScriptedLoadableModuleLogic):
     # ---------------------------------------------------------------- running
 
     def stopJobs(self) -> None:
-        """Stop all segmenting that was started here, in the panel or the console: the scene closes."""
-        jobs, self._jobs = self._jobs, []
+        """Stop all segmenting of the scene, whoever started it, the panel or the console: the scene closes."""
+        jobs = list(_running)
+        _running.clear()
         for job in jobs:
             job.cancel()
 
     def _start(self, job) -> None:
-        self._jobs = [running for running in self._jobs if running.running]
-        self._jobs.append(job)
+        _running[:] = [other for other in _running if other.running]
+        _running.append(job)
         job.start()
 
     @staticmethod

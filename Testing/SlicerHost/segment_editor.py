@@ -220,7 +220,8 @@ class qMRMLSegmentEditorWidget(SceneWidget):
 
 def _orientedImage(mask: np.ndarray, volume):
     """``mask`` (z, y, x) as vtkOrientedImageData on the grid of a volume node, in its own coordinates."""
-    image = slicer.vtkSlicerSegmentationsModuleLogic.CreateOrientedImageDataFromVolumeNode(volume)
+    make = slicer.vtkSlicerSegmentationsModuleLogic.CreateOrientedImageDataFromVolumeNode
+    image = make(volume, volume.GetParentTransformNode())  # without the second, in the world's
     image.UnRegister(None)
     values = numpy_support.numpy_to_vtk(mask.astype(np.uint8).ravel(), deep=True)
     values.SetName("ImageScalars")

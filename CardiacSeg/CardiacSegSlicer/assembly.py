@@ -235,9 +235,10 @@ def _refuseSamePlaces(nodes, parts) -> None:
         for j in range(i):
             if same_places(stacks[j], stack):
                 raise StudyError(
-                    _("Two sequences show the same slice: {names}. Leave one of them out.").format(
-                        names=_listed([nodes[j].GetName(), nodes[i].GetName()])
-                    )
+                    _(
+                        "Two sequences show the same slice: {names}. Leave one of them out: delete it in the module "
+                        "Data, and assemble again."
+                    ).format(names=_listed([nodes[j].GetName(), nodes[i].GetName()]))
                 )
 
 

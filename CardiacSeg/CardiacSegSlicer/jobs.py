@@ -125,6 +125,16 @@ class Job:
             self._process.stop()
         self._end("cancelled")
 
+    def wait(self, pump: Callable[[], Any] | None = None) -> None:
+        """Take in what comes until it has ended; ``pump`` keeps the window alive meanwhile."""
+        try:
+            while self.poll():
+                if pump is not None:
+                    pump()
+                time.sleep(0.02)
+        finally:  # Ctrl-C, or a callback that raises: nothing is left behind
+            self.cancel()
+
     def run(self, pump: Callable[[], Any] | None = None) -> Any:
         """Start and wait; ``pump`` keeps the window alive meanwhile.
 
@@ -135,13 +145,7 @@ class Job:
             CardiacSegError: it failed.
         """
         self.start()
-        try:
-            while self.poll():
-                if pump is not None:
-                    pump()
-                time.sleep(0.02)
-        finally:
-            self.cancel()
+        self.wait(pump)
         if self.state == "failed":
             raise CardiacSegError(self.error)
         return self.result if self.state == "done" else None

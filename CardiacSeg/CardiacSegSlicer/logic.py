@@ -101,7 +101,7 @@ class CardiacSegLogic(ScriptedLoadableModuleLogic):
         reading.node.wholeCycle = wholeCycle
         job = self.startSegmenting(reading, model, device, discardCorrections)
         job.onProgress = onProgress
-        self._wait(job)
+        job.wait(slicer.app.processEvents)
         self.finishSegmenting(reading, job)
         return reading
 
@@ -203,7 +203,7 @@ class CardiacSegLogic(ScriptedLoadableModuleLogic):
         )
         job.onProgress = onProgress
         self._start(job)
-        self._wait(job)
+        job.wait(slicer.app.processEvents)
         if job.state != "done":
             raise CardiacSegError(job.error or _("Segmenting was cancelled."))
         return job.outcomes
@@ -270,13 +270,3 @@ class CardiacSegLogic(ScriptedLoadableModuleLogic):
         _running[:] = [other for other in _running if other.running]
         _running.append(job)
         job.start()
-
-    @staticmethod
-    def _wait(job) -> None:
-        try:
-            while job.running:
-                job.poll()
-                slicer.app.processEvents()
-                time.sleep(0.02)
-        finally:  # Ctrl-C, or a callback that raises: nothing is left behind
-            job.cancel()

@@ -19,7 +19,7 @@ import vtk  # noqa: E402
 
 from CardiacSegLib.certainty import Certainty, doubts  # noqa: E402
 from CardiacSegLib.errors import CardiacSegError  # noqa: E402
-from CardiacSegLib.function.quality import Finding  # noqa: E402
+from CardiacSegLib.function.quality import Finding, empty_frames  # noqa: E402
 from CardiacSegLib.study import Label  # noqa: E402
 from conftest import MODULE_FILE, add_cine  # noqa: E402
 from SlicerHost.user import click, finished_job, paint, put_masks, settle  # noqa: E402
@@ -205,6 +205,16 @@ def test_doubts_of_the_network_are_findings_and_become_those_of_before_where_it_
     assert f"Before the correction: {rv}" in warnings_of(module)
     reading.restore(reading.frame("ED"))
     assert doubts_of(reading.function()) == given
+
+
+def test_frames_without_a_ventricle_are_said_though_only_ed_and_es_were_kept(host, module, phantom):
+    add_cine(module, phantom)
+    run = empty_frames({Label.LV: np.array([100.0, 0.0, 50.0, 0.0])}, (1, 2, 3, 4))
+    put_masks(module, phantom, found=run)
+    assert [f.sentence for f in run] == [
+        "The left ventricle was not found in frames 2 and 4: ED, ES, the curve and rates may be wrong."
+    ]
+    assert run[0].sentence in module.reading.function()["warnings"] and run[0].sentence in warnings_of(module)
 
 
 def test_what_is_said_of_a_frame_is_not_said_of_the_one_that_became_ed(host, module, phantom):

@@ -26,9 +26,9 @@ ED, ES = "ED", "ES"
 PHASES = (ED, ES)
 _MASKS = ("edSegmentation", "esSegmentation", "cycleSegmentation", "edAutomatic", "esAutomatic", "cycleAutomatic")
 
-#: Kinds of findings that only a run knows of: what the network doubted, and what flickered and was replaced, so that
-#: the masks show it no more.
-_KINDS_OF_THE_RUN = ("doubt", "flicker")
+#: Kinds of findings that only a run knows of: what the network doubted, what flickered and was replaced, so that the
+#: masks show it no more, and frames without a ventricle among those that ED and ES were found by.
+_KINDS_OF_THE_RUN = ("doubt", "flicker", "empty_frames")
 
 
 def _remove(parts: Mapping[str, Any]) -> None:

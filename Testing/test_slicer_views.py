@@ -22,7 +22,7 @@ from vtkmodules.util.numpy_support import vtk_to_numpy  # noqa: E402
 
 import conftest  # noqa: E402
 from CardiacSegLib.study import STRUCTURES, Label  # noqa: E402
-from CardiacSegSlicer import views  # noqa: E402
+from CardiacSegSlicer import charts, views  # noqa: E402
 from SlicerHost import virtual_screen  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -329,6 +329,9 @@ def test_chart_is_shown_in_the_layout_that_is_there(scene) -> None:
     view = scene.GetSingletonNode("PlotView1", "vtkMRMLPlotViewNode")
     assert view.GetPlotChartNode() is chart
     assert layout_node().GetViewArrangement() == views.CINE_LAYOUT
+    views.showChart(None)
+    assert view.GetPlotChartNode() is chart, "another module's"
+    chart.SetAttribute(charts.OWN_CHART, "1")
     views.showChart(None)
     assert view.GetPlotChartNode() is None
 

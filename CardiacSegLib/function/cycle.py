@@ -76,23 +76,28 @@ def cycle_length_ms(study: CineStudy) -> float | None:
     The heart rate says it, unless it contradicts the times: the last frame must lie within the cycle, and the pause
     after it must not be longer than half the frames' span. Otherwise the frames span the cycle evenly.
     """
-    times = study.times_ms
-    if times is None or len(times) < 2 or not np.all(np.diff(times) > 0):
+    spanned, times, rate = _spanned_ms(study), study.times_ms, study.patient.heart_rate_bpm
+    if spanned is None or times is None:
         return None
     between = float(times[-1] - times[0])
-    spanned = between * len(times) / (len(times) - 1)
-    rate = study.patient.heart_rate_bpm
     if rate and between < 60000.0 / rate <= (1 + _LONGEST_PAUSE) * spanned:
         return 60000.0 / rate
     return spanned
 
 
+def _spanned_ms(study: CineStudy) -> float | None:
+    """The cycle that the frames' times span evenly, with the last one's own share; ``None`` without such times."""
+    times = study.times_ms
+    if times is None or len(times) < 2 or not np.all(np.diff(times) > 0):
+        return None
+    return float(times[-1] - times[0]) * len(times) / (len(times) - 1)
+
+
 def heart_rate_doubt(study: CineStudy) -> str | None:
     """A sentence where a stated heart rate and the times of a cycle's frames cannot both be right."""
-    times, rate = study.times_ms, study.patient.heart_rate_bpm
-    if not rate or times is None or len(times) < FEWEST_FRAMES_OF_A_CYCLE or not np.all(np.diff(times) > 0):
+    spanned, rate = _spanned_ms(study), study.patient.heart_rate_bpm
+    if spanned is None or not rate or study.frames < FEWEST_FRAMES_OF_A_CYCLE:
         return None
-    spanned = float(times[-1] - times[0]) * len(times) / (len(times) - 1)
     if _SHORTEST_BEAT * spanned <= 60000.0 / rate <= (1 + _LONGEST_PAUSE) * spanned:
         return None
     return (

@@ -52,17 +52,24 @@ class Candidate:
         """Whether the slices lie across the long axis of a usual heart."""
         return abs(float(np.dot(self.first.normal, _HEART_AXIS))) >= _ALONG_COSINE
 
-    def of_one_beat(self) -> bool:
-        """Whether the trigger times of every slice tell its phases apart and lie within a heart cycle."""
+    @property
+    def timed(self) -> bool:
+        """Whether trigger times order the phases."""
+        return phase_clock(self.slices) is by_trigger
+
+    def over_many_beats(self) -> bool:
+        """Whether the phases have trigger times that do not tell them apart within one heart cycle."""
+        if not self.timed:
+            return False
         for images in self.slices:
             times = {h.trigger_ms for h in images if h.trigger_ms is not None}
             if len(times) < _TOLD_APART * phase_count(images) or max(times) - min(times) > _LONGEST_BEAT_MS:
-                return False
-        return True
+                return True
+        return False
 
     def rank(self) -> tuple[bool, bool, bool, int]:
         """Larger is more likely the short-axis cine."""
-        timed = phase_clock(self.slices) is by_trigger and self.of_one_beat()
+        timed = self.timed and not self.over_many_beats()
         return len(self.slices) >= 3, self.across_heart(), timed, len(self.slices) * self.phases
 
     def words(self) -> str:
@@ -251,7 +258,7 @@ def _said_of(best: Candidate, others: list[Candidate]) -> list[str]:
         said.append(f"Left out: {count_of(single, 'image')} of one phase only (localizers, scar, maps or the like).")
     for other in (c for c in others if c.phases > 1):
         parallel = _turn_deg(best.first, other.first) <= _SAME_DIRECTION_DEG
-        if phase_clock(other.slices) is by_trigger and not other.of_one_beat():
+        if other.over_many_beats():
             said.append(f"Left out: {other.words()} that were taken over many beats, as a perfusion is.")
         elif parallel and _continues(best, other):
             said.append(
@@ -267,7 +274,7 @@ def _said_of(best: Candidate, others: list[Candidate]) -> list[str]:
             where = "of the same orientation" if parallel else "in another orientation, as a long axis"
             said.append(f"Left out: a cine of {other.words()} {where}.")
     said = [s if n == 1 else f"{s[:-1]} ({n} times)." for s, n in Counter(said).items()]
-    if phase_clock(best.slices) is by_trigger and not best.of_one_beat():
+    if best.over_many_beats():
         said.append("The images of a slice were not taken within one heart cycle: check that this is a cine.")
     if not best.across_heart():
         said.append("The slices run along a usual heart rather than across it: check that this is the short-axis cine.")

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import copy
-import math
 import warnings as python_warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Callable, cast
 
@@ -27,7 +25,6 @@ from CardiacSegLib.orientation import orientation_is_lost
 from CardiacSegLib.pose import Turn, turn_to_usual
 from CardiacSegLib.postprocessing import labels_from_probabilities
 from CardiacSegLib.preprocessing import (
-    POOLING_MULTIPLE,
     NetworkGrid,
     PreprocessingConfig,
     in_frame,
@@ -35,12 +32,11 @@ from CardiacSegLib.preprocessing import (
     normalise,
 )
 from CardiacSegLib.region import HeartFinder, Region, touches_edge
+from CardiacSegLib.second_look import TILT, bears_it, looked_at
 from CardiacSegLib.study import STRUCTURES, CineStudy, Label, LabelMap
 
 #: Pixels that go through a 2D network at once on a CPU: a whole stack's region, but not the whole field of many slices.
 _CPU_PIXELS = 240_000
-#: Around what was drawn so much is read once more in the image turned by a half.
-_HALF_TURNED_MARGIN_MM = 24.0
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -173,12 +169,6 @@ def predict_with_flips(network: UNet, volume: Tensor, device: torch.device) -> T
     return total / 4.0
 
 
-@torch.inference_mode()
-def predict_half_turned(network: UNet, volume: Tensor, device: torch.device) -> Tensor:
-    """The probabilities of a volume that is shown turned by a half, turned back: what a sure network gives as well."""
-    return predict_volume(network, volume.flip(-2, -1), device).flip(-2, -1)
-
-
 @dataclass
 class Segmentation:
     """What came of a study: label maps (and probabilities, if asked for) by frame index, and every doubt as a sentence.
@@ -198,11 +188,11 @@ class Segmentation:
 @dataclass(frozen=True)
 class _Read:
     """Of one frame: mean probabilities ``(class, z, y, x)`` in a window of its grid (outside is background), and what
-    reads it turned by a half and gives by structure the Dice on the network's grid with what is drawn there."""
+    gives by structure the Dice, on the network's grid, of what its two looks draw; nothing where there was but one."""
 
     probabilities: np.ndarray
     window: tuple[slice, ...]
-    half_turned_dice: Callable[[], dict[Label, float]]
+    second_dice: Callable[[], dict[Label, float]]
 
 
 @dataclass(frozen=True)
@@ -225,6 +215,8 @@ class Segmenter:
         largest_component: keep one piece per structure; ``None`` follows the first model's preset.
         region: read only the region of the heart, which a very small network finds first, or the whole field; ``None``
             follows each model's preset.
+        second_look: read what was drawn once more, turned and enlarged (:mod:`CardiacSegLib.second_look`), where the
+            networks learnt such images.
 
     Raises:
         ModelError: a model cannot be read.
@@ -240,6 +232,7 @@ class Segmenter:
         reduced_precision: bool = True,
         largest_component: bool | None = None,
         region: bool | None = None,
+        second_look: bool = True,
     ) -> None:
         chosen = [models] if isinstance(models, (str, Path, TrainedModel)) else list(models)
         if not chosen:
@@ -250,7 +243,7 @@ class Segmenter:
         if region is not None:
             self.models = [replace(m, preset=m.preset.prepared_with(region=region)) for m in self.models]
         self.device = choose_device(device)
-        self.flips, self.reduced_precision = flips, reduced_precision
+        self.flips, self.reduced_precision, self.second_look = flips, reduced_precision, second_look
         #: The models' names, joined by ``+``; of a whole ensemble its own.
         self.name = "+".join(grouped(self.models))
         first = self.models[0].preset.largest_component
@@ -277,8 +270,11 @@ class Segmenter:
 
     @property
     def tells_certainty(self) -> bool:
-        """Whether the Dice to be expected can be told: it is calibrated for networks of one preset alone."""
-        return all(model.preset.recipe == CALIBRATED_PRESET for model in self.models)
+        """Whether the Dice to be expected can be told: from two looks, and by networks of one preset alone."""
+        return all(m.preset.recipe == CALIBRATED_PRESET for m in self.models) and self._looks_again(self.models)
+
+    def _looks_again(self, models: Sequence[TrainedModel]) -> bool:
+        return self.second_look and all(bears_it(model.preset) for model in models)
 
     def segment(
         self,
@@ -296,7 +292,7 @@ class Segmenter:
             study: the cine.
             frames: indexes into its first axis.
             keep_probabilities: also return the probabilities on the study's grid (memory!).
-            with_certainty: also say how sure the network is, if that can be told; it reads every frame twice for it.
+            with_certainty: also say how sure the network is, if that can be told.
             on_progress: called with frames done and frames in all.
             should_stop: asked before every frame; true ends with what is done so far.
         """
@@ -314,7 +310,7 @@ class Segmenter:
             labels = np.zeros(turned, np.uint8)
             labels[read.window] = drawn.labels
             if with_certainty:
-                sure = certainty(read.probabilities, drawn.labels, read.half_turned_dice())
+                sure = certainty(read.probabilities, drawn.labels, read.second_dice())
                 result.certainty[index] = {
                     s: replace(one, doubtful_slice=turn.slice_back(one.doubtful_slice, turned[0]))
                     for s, one in sure.items()
@@ -357,11 +353,11 @@ class Segmenter:
         for read, share in zip(reads, shares):
             whole += in_frame(read.probabilities, read.window, frame.shape) * np.float32(share)
 
-        def half_turned_dice() -> dict[Label, float]:
-            each = [read.half_turned_dice() for read in reads]
+        def second_dice() -> dict[Label, float]:
+            each = [read.second_dice() for read in reads]
             return {s: sum(share * one[s] for share, one in zip(shares, each)) for s in each[0]}
 
-        return _Read(whole, (slice(None),) * 3, half_turned_dice)
+        return _Read(whole, (slice(None),) * 3, second_dice)
 
     def _read_alike(
         self,
@@ -379,12 +375,12 @@ class Segmenter:
             volume = torch.from_numpy(part.greys_to_network(values))
             mean, labels = self._mean(volume, numbers)
             if labels.any() and not touches_edge(labels, region, grid):
-                again = partial(self._half_turned_dice, labels, volume, numbers, grid)
-                return _Read(part.probabilities_in_window(mean), part.window, again)
+                mean, second_dice = self._look_again(mean, labels, volume, numbers, config.pixel_mm)
+                return _Read(part.probabilities_in_window(mean), part.window, second_dice)
         volume = torch.from_numpy(grid.greys_to_network(values))
         mean, labels = self._mean(volume, numbers)
-        again = partial(self._half_turned_dice, labels, volume, numbers, grid)
-        return _Read(grid.probabilities_to_native(mean), (slice(None),) * 3, again)
+        mean, second_dice = self._look_again(mean, labels, volume, numbers, config.pixel_mm)
+        return _Read(grid.probabilities_to_native(mean), (slice(None),) * 3, second_dice)
 
     def _find_heart(self, values: np.ndarray, spacing: tuple[float, float, float], grid: NetworkGrid) -> Region | None:
         assert self._finder is not None
@@ -400,16 +396,24 @@ class Segmenter:
         mean = self._mean_by(read, volume, numbers)
         return mean, labels_from_probabilities(mean, self.largest_component)
 
-    def _half_turned_dice(
-        self, labels: np.ndarray, volume: Tensor, numbers: Sequence[int], grid: NetworkGrid
-    ) -> dict[Label, float]:
-        """By structure the Dice of labels with what the same models draw around them in the half-turned volume."""
-        margin = round(_HALF_TURNED_MARGIN_MM / grid.axes[1].out_step)
-        rows, columns = (_around(np.asarray(labels.any(axis=axes)), margin) for axes in ((0, 2), (0, 1)))
-        drawn = labels[:, rows, columns]
-        mean = self._mean_by(predict_half_turned, volume[:, rows, columns], numbers)
-        again = labels_from_probabilities(mean, self.largest_component)
-        return {s: dice(drawn == int(s), again == int(s)) for s in STRUCTURES}
+    def _look_again(
+        self, mean: np.ndarray, labels: np.ndarray, volume: Tensor, numbers: Sequence[int], pixel_mm: float
+    ) -> tuple[np.ndarray, Callable[[], dict[Label, float]]]:
+        """The mean of a first look's probabilities and a second one's, around its labels, and what gives the Dice of
+        the two."""
+        if not labels.any() or not self._looks_again([self.models[number] for number in numbers]):
+            return mean, dict
+        rows, columns = looked_at(labels, pixel_mm)
+        shown = TILT.there(volume[:, rows, columns])
+        second = TILT.back(torch.from_numpy(self._mean_by(predict_volume, shown, numbers))).numpy()
+
+        def second_dice() -> dict[Label, float]:
+            drawn, again = labels[:, rows, columns], labels_from_probabilities(second, self.largest_component)
+            return {s: dice(drawn == int(s), again == int(s)) for s in STRUCTURES}
+
+        both = mean.copy()
+        both[..., rows, columns] = (both[..., rows, columns] + second) / 2.0
+        return both, second_dice
 
     def _mean_by(self, read: Callable[..., Tensor], volume: Tensor, numbers: Sequence[int]) -> np.ndarray:
         total = sum(self._predict(read, number, volume).cpu().numpy() for number in numbers)
@@ -433,17 +437,6 @@ class Segmenter:
             torch.cuda.empty_cache()
         self.device = torch.device("cpu")
         self._networks = self._compile(self.device)
-
-
-def _around(drawn: np.ndarray, margin: int) -> slice:
-    """The lines of an axis that hold what was drawn, with what a network knows a heart by; all if nothing was."""
-    lines = np.flatnonzero(drawn)
-    if not lines.size:
-        return slice(0, len(drawn))
-    low, high = int(lines[0]) - margin, int(lines[-1]) + 1 + margin
-    wanted = min(POOLING_MULTIPLE * math.ceil((high - low) / POOLING_MULTIPLE), len(drawn))
-    start = max(0, min((low + high - wanted) // 2, len(drawn) - wanted))
-    return slice(start, start + wanted)
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

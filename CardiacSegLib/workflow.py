@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from CardiacSegLib import __version__
 from CardiacSegLib.anonymous import anonymous_name_in, anonymous_study, without_names
-from CardiacSegLib.certainty import as_stored, doubts_at_phases, expected_dice_json
+from CardiacSegLib.certainty import Certainty, as_stored, doubts_at_phases, expected_dice_json
 from CardiacSegLib.dicom_seg import refuse_without_dicom, write_dicom_segs
 from CardiacSegLib.errors import CardiacSegError, StudyError
 from CardiacSegLib.files import all_or_none, settle
@@ -203,8 +203,7 @@ def segment_study(
         on_progress(0, len(wanted))
     # A study that no reader has turned comes as it is, and gets its labels so.
     turned = study if study.stored is not None else ordered(study, through=0)
-    only_phases = len(wanted) <= 2
-    segmentation = segmenter.segment(turned, wanted, with_certainty=only_phases, on_progress=on_progress)
+    segmentation = segmenter.segment(turned, wanted, with_certainty=True, on_progress=on_progress)
     labels: Mapping[int, LabelMap] = segmentation.labels
     if study.stored is None:
         labels = {i: turned.as_stored(given) for i, given in labels.items()}
@@ -227,13 +226,9 @@ def segment_study(
         labels = {i: labels[i] for i in phases}
         kept = {f"frame {study.frame_numbers[i]}" for i in phases}
         found = [finding for finding in found if finding.phase in kept] + gaps
-    # Of a whole cycle only ED and ES are looked at twice.
-    enough = only_phases or not phases or not segmenter.tells_certainty
-    sure = segmentation if enough else segmenter.segment(turned, phases, with_certainty=True)
-    certain = sure.certainty
+    certain: Mapping[int, Mapping[Label, Certainty]] = segmentation.certainty
     if study.stored is None and turned.stored is not None:
         certain = {i: as_stored(of, turned.stored) for i, of in certain.items()}
-    notes += [note for note in sure.warnings if note not in notes]
     found += doubts_at_phases(study, certain)
     function = measure_labels(
         study,

@@ -34,7 +34,7 @@ def test_a_network_that_is_wholly_sure_expects_much(drawn):
     assert all(one.expected_dice > 0.97 for one in certainty(probabilities(drawn), drawn, ALIKE).values())
 
 
-def test_less_is_expected_of_what_is_drawn_otherwise_in_the_image_turned_by_a_half(drawn):
+def test_less_is_expected_of_what_is_drawn_otherwise_at_the_second_look(drawn):
     p = probabilities(drawn, 0.995)
     alike, other = (certainty(p, drawn, dict.fromkeys(STRUCTURES, dice)) for dice in (0.98, 0.8))
     assert all(other[s].expected_dice < alike[s].expected_dice - 0.02 for s in STRUCTURES)
@@ -113,37 +113,6 @@ def test_nothing_is_said_of_networks_for_which_it_was_not_calibrated(whole_cycle
         function = segment_study(study, Segmenter(models, "cpu"), options).function
         assert function["expected_dice"] == {}
         assert not [f for f in function["findings"] if f["kind"] == "doubt"]
-
-
-def test_the_half_turned_dice_is_that_with_the_image_turned_by_a_half_read_and_turned_back():
-    pytest.importorskip("torch")
-    from CardiacSegLib.inference import Segmenter
-    from CardiacSegLib.metrics.overlap import dice
-    from CardiacSegLib.models import load_model
-
-    # Its field is small enough to be read whole, on pixels of its own, and the heart is far from the edges.
-    made = make_phantom(PhantomConfig(frames=2, ed_index=0, slices=8, size=(160, 160), spacing=(10.0, 1.3, 1.3)))
-    fast = load_model("fast")
-    as_stored = fast.preset.prepared_with(upright=False)  # or it would be turned back before it is read
-    segmenter = Segmenter(replace(fast, preset=as_stored), "cpu")
-    upside_down = replace(made.study, image=made.study.image[:, :, ::-1, ::-1].copy())
-    once, again = (segmenter.segment(s, [0], with_certainty=True) for s in (made.study, upside_down))
-    turned_back = again.labels[0].data[:, ::-1, ::-1]
-    for label in STRUCTURES:
-        expected = dice(once.labels[0].mask(label), turned_back == int(label))
-        assert expected < 1
-        assert once.certainty[0][label].half_turned_dice == pytest.approx(expected, abs=0.02)
-
-
-def test_half_turned_is_what_it_says(monkeypatch):
-    torch = pytest.importorskip("torch")
-    from CardiacSegLib import inference
-
-    shown = []
-    monkeypatch.setattr(inference, "predict_volume", lambda network, volume, device: shown.append(volume) or volume)
-    volume = torch.arange(24.0).reshape(2, 3, 4)
-    assert torch.equal(inference.predict_half_turned(None, volume, torch.device("cpu")), volume)
-    assert torch.equal(shown[0], volume.flip(1, 2))
 
 
 @pytest.mark.parametrize("whole_cycle", [False, True])

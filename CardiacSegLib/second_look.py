@@ -1,0 +1,75 @@
+"""The second look: what a network has drawn is read once more with the image turned a little and enlarged.
+
+The mean of both looks is better than either, and what they disagree on tells how sure the network is. On the 100
+patients of ACDC, each by a network that never saw it, Dice rises from .9205 to .9216, in each of the five folds alike
+(``Testing/Benchmarks/RESULTS.md``).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+from torch.nn import functional as F
+
+from CardiacSegLib.preprocessing import POOLING_MULTIPLE
+from CardiacSegLib.training.config import Preset
+
+#: Around what was drawn so much is looked at: a network knows a heart by what lies around it.
+MARGIN_MM = 24.0
+#: A network bears the second look if its training turned images by so much.
+LEARNT_ROTATION_DEG = 20.0
+
+
+@dataclass(frozen=True)
+class Tilt:
+    """How an image is shown: turned in the plane about its middle, and enlarged; its size in pixels stays."""
+
+    degrees: float
+    enlarged: float
+
+    def there(self, volume: Tensor) -> Tensor:
+        """A volume ``(z, y, x)`` as it is shown, cubic in plane; beyond its edge that goes on."""
+        return self._sampled(volume[None], self.degrees, 1.0 / self.enlarged, "bicubic")[0].clamp(0.0, 1.0)
+
+    def back(self, probabilities: Tensor) -> Tensor:
+        """Probabilities ``(class, z, y, x)`` read in what was shown, brought back, linear in plane."""
+        return self._sampled(probabilities, -self.degrees, self.enlarged, "bilinear")
+
+    @staticmethod
+    def _sampled(channels: Tensor, degrees: float, step: float, mode: str) -> Tensor:
+        """``(channel, z, y, x)`` sampled along a turned grid of ``step`` pixels."""
+        depth, height, width = channels.shape[1:]
+        cos, sin = (step * f(math.radians(degrees)) for f in (math.cos, math.sin))
+        matrix = channels.new_tensor([[cos, -sin * height / width, 0.0], [sin * width / height, cos, 0.0]])
+        grid = F.affine_grid(matrix[None], [1, 1, height, width], align_corners=False).expand(depth, -1, -1, -1)
+        slices = channels.transpose(0, 1)
+        return F.grid_sample(slices, grid, mode=mode, padding_mode="border", align_corners=False).transpose(0, 1)
+
+
+TILT = Tilt(degrees=25.0, enlarged=1.0 / 0.9)
+
+
+def bears_it(preset: Preset) -> bool:
+    """Whether networks of a preset are given a second look: those that read hearts upright and learnt turned ones."""
+    return preset.preprocessing.upright and preset.augmentation.rotation_deg >= LEARNT_ROTATION_DEG
+
+
+def looked_at(labels: np.ndarray, pixel_mm: float) -> tuple[slice, slice]:
+    """Rows and columns that hold what was drawn ``(z, y, x)`` on the network's grid, and :data:`MARGIN_MM` around it;
+    all where nothing was."""
+    margin = round(MARGIN_MM / pixel_mm)
+    rows, columns = (_around(np.asarray(labels.any(axis=axes)), margin) for axes in ((0, 2), (0, 1)))
+    return rows, columns
+
+
+def _around(drawn: np.ndarray, margin: int) -> slice:
+    lines = np.flatnonzero(drawn)
+    if not lines.size:
+        return slice(0, len(drawn))
+    low, high = int(lines[0]) - margin, int(lines[-1]) + 1 + margin
+    wanted = min(POOLING_MULTIPLE * math.ceil((high - low) / POOLING_MULTIPLE), len(drawn))
+    start = max(0, min((low + high - wanted) // 2, len(drawn) - wanted))
+    return slice(start, start + wanted)

@@ -16,7 +16,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from CardiacSegLib.certainty import CALIBRATED_PRESET, Certainty, certainty
 from CardiacSegLib.errors import CardiacSegError
-from CardiacSegLib.metrics.overlap import dice
 from CardiacSegLib.models import TrainedModel, find_models, grouped, load_model
 from CardiacSegLib.networks.config import NetworkConfig
 from CardiacSegLib.networks.packed import packed
@@ -32,7 +31,7 @@ from CardiacSegLib.preprocessing import (
     normalise,
 )
 from CardiacSegLib.region import HeartFinder, Region, touches_edge
-from CardiacSegLib.second_look import TILT, bears_it, looked_at
+from CardiacSegLib.second_look import TILT, bears_it, likeness, looked_at
 from CardiacSegLib.study import STRUCTURES, CineStudy, Label, LabelMap
 
 #: Pixels that go through a 2D network at once on a CPU: a whole stack's region, but not the whole field of many slices.
@@ -187,12 +186,12 @@ class Segmentation:
 
 @dataclass(frozen=True)
 class _Read:
-    """Of one frame: mean probabilities ``(class, z, y, x)`` in a window of its grid (outside is background), and what
-    gives by structure the Dice, on the network's grid, of what its two looks draw; nothing where there was but one."""
+    """Of one frame: mean probabilities ``(class, z, y, x)`` in a window of its grid (outside is background), and by
+    structure how alike its two looks are (:func:`CardiacSegLib.second_look.likeness`); nothing where there was one."""
 
     probabilities: np.ndarray
     window: tuple[slice, ...]
-    second_dice: Callable[[], dict[Label, float]]
+    likeness: dict[Label, float]
 
 
 @dataclass(frozen=True)
@@ -310,7 +309,7 @@ class Segmenter:
             labels = np.zeros(turned, np.uint8)
             labels[read.window] = drawn.labels
             if with_certainty:
-                sure = certainty(read.probabilities, drawn.labels, read.second_dice())
+                sure = certainty(read.probabilities, drawn.labels, read.likeness)
                 result.certainty[index] = {
                     s: replace(one, doubtful_slice=turn.slice_back(one.doubtful_slice, turned[0]))
                     for s, one in sure.items()
@@ -353,11 +352,9 @@ class Segmenter:
         for read, share in zip(reads, shares):
             whole += in_frame(read.probabilities, read.window, frame.shape) * np.float32(share)
 
-        def second_dice() -> dict[Label, float]:
-            each = [read.second_dice() for read in reads]
-            return {s: sum(share * one[s] for share, one in zip(shares, each)) for s in each[0]}
-
-        return _Read(whole, (slice(None),) * 3, second_dice)
+        each = [read.likeness for read in reads]
+        alike = {s: sum(share * one[s] for share, one in zip(shares, each)) for s in STRUCTURES if all(each)}
+        return _Read(whole, (slice(None),) * 3, alike)
 
     def _read_alike(
         self,
@@ -375,12 +372,12 @@ class Segmenter:
             volume = torch.from_numpy(part.greys_to_network(values))
             mean, labels = self._mean(volume, numbers)
             if labels.any() and not touches_edge(labels, region, grid):
-                mean, second_dice = self._look_again(mean, labels, volume, numbers, config.pixel_mm)
-                return _Read(part.probabilities_in_window(mean), part.window, second_dice)
+                mean, alike = self._look_again(mean, labels, volume, numbers, config.pixel_mm)
+                return _Read(part.probabilities_in_window(mean), part.window, alike)
         volume = torch.from_numpy(grid.greys_to_network(values))
         mean, labels = self._mean(volume, numbers)
-        mean, second_dice = self._look_again(mean, labels, volume, numbers, config.pixel_mm)
-        return _Read(grid.probabilities_to_native(mean), (slice(None),) * 3, second_dice)
+        mean, alike = self._look_again(mean, labels, volume, numbers, config.pixel_mm)
+        return _Read(grid.probabilities_to_native(mean), (slice(None),) * 3, alike)
 
     def _find_heart(self, values: np.ndarray, spacing: tuple[float, float, float], grid: NetworkGrid) -> Region | None:
         assert self._finder is not None
@@ -398,22 +395,17 @@ class Segmenter:
 
     def _look_again(
         self, mean: np.ndarray, labels: np.ndarray, volume: Tensor, numbers: Sequence[int], pixel_mm: float
-    ) -> tuple[np.ndarray, Callable[[], dict[Label, float]]]:
-        """The mean of a first look's probabilities and a second one's, around its labels, and what gives the Dice of
-        the two."""
+    ) -> tuple[np.ndarray, dict[Label, float]]:
+        """The mean of a first look's probabilities and a second one's, around its labels, and how alike they are."""
         if not labels.any() or not self._looks_again([self.models[number] for number in numbers]):
-            return mean, dict
+            return mean, {}
         rows, columns = looked_at(labels, pixel_mm)
         shown = TILT.there(volume[:, rows, columns])
         second = TILT.back(torch.from_numpy(self._mean_by(predict_volume, shown, numbers))).numpy()
-
-        def second_dice() -> dict[Label, float]:
-            drawn, again = labels[:, rows, columns], labels_from_probabilities(second, self.largest_component)
-            return {s: dice(drawn == int(s), again == int(s)) for s in STRUCTURES}
-
+        first = mean[..., rows, columns]
         both = mean.copy()
-        both[..., rows, columns] = (both[..., rows, columns] + second) / 2.0
-        return both, second_dice
+        both[..., rows, columns] = (first + second) / 2.0
+        return both, likeness(first, second)
 
     def _mean_by(self, read: Callable[..., Tensor], volume: Tensor, numbers: Sequence[int]) -> np.ndarray:
         total = sum(self._predict(read, number, volume).cpu().numpy() for number in numbers)

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from CardiacSegLib.preprocessing import POOLING_MULTIPLE
+from CardiacSegLib.study import STRUCTURES, Label
 from CardiacSegLib.training.config import Preset
 
 #: Around what was drawn so much is looked at: a network knows a heart by what lies around it.
@@ -63,6 +64,17 @@ def looked_at(labels: np.ndarray, pixel_mm: float) -> tuple[slice, slice]:
     margin = round(MARGIN_MM / pixel_mm)
     rows, columns = (_around(np.asarray(labels.any(axis=axes)), margin) for axes in ((0, 2), (0, 1)))
     return rows, columns
+
+
+def likeness(first: np.ndarray, second: np.ndarray) -> dict[Label, float]:
+    """By structure the Dice of two looks' probabilities ``(class, z, y, x)``: twice what both give over what each does;
+    1 for a structure that neither sees."""
+    result = {}
+    for label in STRUCTURES:
+        one, other = first[int(label)], second[int(label)]
+        all_of_both = float(one.sum(dtype=np.float64) + other.sum(dtype=np.float64))
+        result[label] = 2.0 * float(np.minimum(one, other).sum(dtype=np.float64)) / all_of_both if all_of_both else 1.0
+    return result
 
 
 def _around(drawn: np.ndarray, margin: int) -> slice:

@@ -20,7 +20,7 @@ from CardiacSegLib.models import load_model
 from CardiacSegLib.phantom import PhantomConfig, make_phantom
 from CardiacSegLib.preprocessing import normalise
 from CardiacSegLib.readers.acdc import read_acdc_folder, read_acdc_truth
-from CardiacSegLib.second_look import MARGIN_MM, TILT, Tilt, bears_it, looked_at
+from CardiacSegLib.second_look import MARGIN_MM, TILT, Tilt, bears_it, likeness, looked_at
 from CardiacSegLib.study import STRUCTURES
 from CardiacSegLib.training.presets import get_preset
 from CardiacSegLib.workflow import SegmentOptions, segment_study
@@ -96,11 +96,16 @@ def test_probabilities_are_the_mean_of_both_looks(small_field, monkeypatch):
     expected = (first.probabilities[0] + back) / 2.0
     off, differs = (np.abs(one.probabilities[0] - expected).mean() for one in (both, first))
     assert off < 0.2 * differs  # what is left: greys are scaled by what is in the image
-    drawn = back.argmax(axis=0)
-    for label in STRUCTURES:
-        theirs = dice(first.labels[0].mask(label), drawn == int(label))
-        assert theirs < 1
-        assert both.certainty[0][label].second_dice == pytest.approx(theirs, abs=0.02)
+    for label, theirs in likeness(first.probabilities[0], back).items():
+        assert both.certainty[0][label].likeness == pytest.approx(theirs, abs=0.01)
+
+
+def test_the_likeness_of_masks_is_their_dice():
+    masks = np.random.default_rng(0).integers(0, 4, (2, 3, 20, 20))
+    one, other = (np.stack([mask == c for c in range(4)]).astype(np.float32) for mask in masks)
+    assert likeness(one, other) == pytest.approx({s: dice(masks[0] == int(s), masks[1] == int(s)) for s in STRUCTURES})
+    assert set(likeness(one, one).values()) == {1.0}
+    assert set(likeness(np.zeros_like(one), np.zeros_like(one)).values()) == {1.0}
 
 
 def test_every_network_of_an_ensemble_looks_twice_and_a_whole_cycle_is_not_read_again(calls):

@@ -27,7 +27,7 @@ BAD = 0.80  # such a structure should carry a warning
 
 
 def told_and_true(run: Path, data: Path) -> dict[str, np.ndarray]:
-    """By structure ``(n, 4)``: fold, Dice with own probabilities, of both looks with each other, true Dice."""
+    """By structure ``(n, 4)``: fold, Dice with own probabilities, likeness of both looks, true Dice."""
     found: dict[str, list[tuple[float, ...]]] = {s.name: [] for s in STRUCTURES}
     folds = json.loads((run / "splits.json").read_text(encoding="utf-8"))["folds"]
     for fold, names in enumerate(folds):
@@ -41,7 +41,7 @@ def told_and_true(run: Path, data: Path) -> dict[str, np.ndarray]:
                 truth = truths[study.frame_numbers[index]]
                 for s, one in of.items():
                     true = dice(result.labels[index].mask(s), truth.mask(s))
-                    found[s.name].append((fold, one.own_dice, one.second_dice, true))
+                    found[s.name].append((fold, one.own_dice, one.likeness, true))
     return {name: np.array(rows) for name, rows in found.items()}
 
 

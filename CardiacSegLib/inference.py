@@ -31,7 +31,7 @@ from CardiacSegLib.preprocessing import (
     normalise,
 )
 from CardiacSegLib.region import HeartFinder, Region, touches_edge
-from CardiacSegLib.second_look import TILT, bears_it, likeness, looked_at
+from CardiacSegLib.second_look import bears_it, look_again
 from CardiacSegLib.study import STRUCTURES, CineStudy, Label, LabelMap
 
 #: Pixels that go through a 2D network at once on a CPU: a whole stack's region, but not the whole field of many slices.
@@ -399,13 +399,7 @@ class Segmenter:
         """The mean of a first look's probabilities and a second one's, around its labels, and how alike they are."""
         if not labels.any() or not self._looks_again([self.models[number] for number in numbers]):
             return mean, {}
-        rows, columns = looked_at(labels, pixel_mm)
-        shown = TILT.there(volume[:, rows, columns])
-        second = TILT.back(torch.from_numpy(self._mean_by(predict_volume, shown, numbers))).numpy()
-        first = mean[..., rows, columns]
-        both = mean.copy()
-        both[..., rows, columns] = (first + second) / 2.0
-        return both, likeness(first, second)
+        return look_again(mean, labels, volume, lambda shown: self._mean_by(predict_volume, shown, numbers), pixel_mm)
 
     def _mean_by(self, read: Callable[..., Tensor], volume: Tensor, numbers: Sequence[int]) -> np.ndarray:
         total = sum(self._predict(read, number, volume).cpu().numpy() for number in numbers)

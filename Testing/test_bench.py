@@ -17,7 +17,7 @@ BENCH = REPOSITORY / "Testing" / "Benchmarks" / "bench.py"
 #: First words of each title, and how many rows belong to it.
 TABLES = {
     "Inference, seconds a phase": 2 + ("best" in available_models()),
-    "Inference by stage": 10,
+    "Inference by stage": 11,
     "A whole cine": 2,
     "From a cold shell": 2,
     "Peak memory": 3,

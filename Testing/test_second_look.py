@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from CardiacSegLib import inference
+from CardiacSegLib import inference, second_look
 from CardiacSegLib.inference import Segmenter
 from CardiacSegLib.metrics.overlap import dice
 from CardiacSegLib.models import load_model
@@ -83,7 +83,7 @@ def test_it_looks_at_all_that_was_drawn_and_a_margin_around_it(start, length, pi
 
 
 def test_probabilities_are_the_mean_of_both_looks(small_field, monkeypatch):
-    monkeypatch.setattr(inference, "looked_at", lambda labels, pixel_mm: (slice(None), slice(None)))
+    monkeypatch.setattr(second_look, "looked_at", lambda labels, pixel_mm: (slice(None), slice(None)))
     fast, study = load_model("fast"), small_field.study
     # It lies as networks know it, so that neither image is turned for reading.
     once, twice = (Segmenter(fast, "cpu", second_look=wanted) for wanted in (False, True))
@@ -148,13 +148,13 @@ def test_the_papers_networks_look_once(name):
 def test_two_looks_draw_patients_that_were_never_seen_better_than_one(acdc_root):
     numbers = json.loads(SPLITS.read_text(encoding="utf-8"))["folds"][0]
     scores: dict[bool, list[float]] = {}
-    for second_look in (False, True):
-        segmenter = Segmenter("best-1", "cpu", second_look=second_look)
+    for again in (False, True):
+        segmenter = Segmenter("best-1", "cpu", second_look=again)
         for name in numbers:
             study, truths = read_acdc_folder(acdc_root / name), read_acdc_truth(acdc_root / name)
             for index, drawn in segmenter.segment(study).labels.items():
                 truth = truths[study.frame_numbers[index]]
-                scores.setdefault(second_look, []).append(
+                scores.setdefault(again, []).append(
                     float(np.mean([dice(drawn.mask(s), truth.mask(s)) for s in STRUCTURES]))
                 )
     assert np.mean(scores[True]) > np.mean(scores[False])

@@ -24,7 +24,7 @@ if importlib.util.find_spec("CardiacSegLib") is None:
 
 from CardiacSegLib import DISCLAIMER
 from CardiacSegLib.errors import CardiacSegError
-from CardiacSegSlicer import terminology, views
+from CardiacSegSlicer import importing, terminology, views
 from CardiacSegSlicer.input import browserOfProxy
 from CardiacSegSlicer.logic import CardiacSegLogic
 from CardiacSegSlicer.panels.cine import CinePanel
@@ -60,9 +60,11 @@ class CardiacSeg(ScriptedLoadableModule):
         slicer.app.connect("startupCompleted()", self.onStartupCompleted)
 
     def onStartupCompleted(self):
-        """What Slicer has to know before the panel is opened: names of the segments, the layout of saved scenes."""
+        """What has to be there before the panel is opened: names of the segments, the layout of saved scenes, an eye on
+        scenes that are added."""
         terminology.loadTerminology()
         views.registerLayout()
+        importing.watch(slicer.mrmlScene)
 
 
 class CardiacSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -116,10 +118,8 @@ class CardiacSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def enter(self):
         self.correctPanel.enter()
-        if self.parameters is None:
-            self.initializeParameterNode()
-        else:
-            self._choose(always=True)  # other modules may have changed what is chosen
+        # Anew: other modules may have changed what is chosen, and a scene that was added has brought its own.
+        self.initializeParameterNode()
 
     def exit(self):
         self.phasesPanel.stop()
@@ -148,6 +148,7 @@ class CardiacSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onSceneEndImport(self, caller, event):
         """The scene that was added has brought its own choice; where that is none, what was chosen stays so."""
+        importing.restore(slicer.mrmlScene)  # before anything is measured, whoever is told first
         cine, esVolume = self._chosen
         self._chosen = (None, None)
         parameters = self.logic.getParameterNode()
@@ -254,7 +255,7 @@ class CardiacSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def segmented(self, reading):
         """New masks are there: show them and their figures."""
         if not reading.isSameAs(self.reading):
-            return  # another cine was chosen meanwhile; its figures are there when it is chosen again
+            return  # another cine was chosen meanwhile; masks and figures are there when it is chosen again
         self.setReading(reading)
         for section in (self.ui.correctSection, self.ui.resultsSection):
             section.collapsed = False
@@ -333,6 +334,8 @@ class CardiacSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def lookAgain(self):
         if self.parameters is not None:
+            if self.reading is not None and self.reading.node.parameterNode.GetScene() is not None:
+                self.reading.dropHalfDeleted()
             self._choose(always=True)
 
     def onFrameShown(self, caller, event):

@@ -452,3 +452,151 @@ def test_a_scene_loaded_before_the_module_is_opened_is_there_when_it_is(host, mo
     again = host.loadModule(MODULE_FILE)
     assert again.reading.function() == before
     assert again.correctPanel.editor.segmentationNode() is again.reading.segmentation(again.correctPanel.phase)
+
+
+def save_cycle(host, module, phantom, name: str, label: Label, path) -> dict:
+    """A scene with a whole cycle, corrected at ED; its figures."""
+    add_cine(module, phantom, name)
+    put_masks(module, phantom, cycle=True)
+    settle(host, module)
+    paint(host, module, "ED", label, CORNER)
+    settle(host, module)
+    figures = module.reading.function()
+    host.saveScene(path)
+    host.closeScene()
+    settle(host, module)
+    return figures
+
+
+@pytest.mark.parametrize("shown", [True, False])
+@pytest.mark.parametrize("names", ["AB", "ABC"])
+def test_a_patient_that_is_added_leaves_the_masks_of_the_others_alone(host, module, phantom, tmp_path, names, shown):
+    """Slicer by itself reads the added masks into those that are shown."""
+    labels = dict(zip("ABC", (Label.LV, Label.RV, Label.MYO)))
+    figures = {n: save_cycle(host, module, phantom, n, labels[n], tmp_path / f"{n}.mrb") for n in names}
+    cines = {}
+    for name in names:
+        host.selectModule("CardiacSeg" if shown else "")
+        host.loadScene(tmp_path / f"{name}.mrb")
+        host.selectModule("CardiacSeg")
+        settle(host, module)
+        cines[name] = module.parameters.cine
+    for name, cine in cines.items():
+        reading = module.logic.reading(cine)
+        assert reading.corrected()["ED"] == {labels[name]} and reading.function() == figures[name]
+        module.parameters.cine = cine
+        settle(host, module)
+        assert f"Corrected by hand at ED: {labels[name].name}." in module.ui.editedLabel.text
+
+
+def test_a_correction_that_was_never_saved_outlasts_a_patient_that_is_added(host, module, phantom, tmp_path):
+    from CardiacSegSlicer import views
+
+    save_cycle(host, module, phantom, "B", Label.RV, tmp_path / "B.mrb")
+    cine = add_cine(module, phantom, "A")
+    put_masks(module, phantom, cycle=True)
+    views.showFrame(cine, 2)
+    host.process(50)
+    mask = phantom.labels[1].mask(Label.LV).copy()
+    mask[CORNER] = True
+    host.paint(module.correctPanel.editor, "LV", mask)
+    host.loadScene(tmp_path / "B.mrb")
+    masks = module.logic.reading(cine).masks()
+    assert masks.correctedFrames() == [2] and masks.corrected(1) == {Label.LV}
+    # and browsing keeps what is painted from then on
+    module.parameters.cine = cine
+    settle(host, module)
+    module.correctPanel.showPhase("ED")
+    host.process(50)
+    paint(host, module, "ED", Label.MYO, CORNER)
+    views.showFrame(cine, 3)
+    host.process(50)
+    assert module.reading.masks().corrected(module.reading.maskFrame("ED") - 1) == {Label.MYO}
+
+
+# --------------------------------------------------------------------------------- masks of a cine that is not chosen
+
+
+def shown_masks() -> set[str]:
+    nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+    return {node.GetName() for node in nodes if node.GetDisplayNode().GetVisibility()}
+
+
+@pytest.mark.parametrize("cycle", [False, True])
+def test_masks_of_a_cine_that_is_not_chosen_are_not_shown_over_another(host, module, phantom, cycle):
+    first = add_cine(module, phantom, "first")
+    reading = module.reading
+    reading.node.wholeCycle = cycle
+    second = add_cine(module, phantom, "second")
+    assert module.parameters.cine is second
+    module.logic.finishSegmenting(reading, finished_job(phantom, cycle=cycle))  # from the console, or begun before
+    module.segmented(reading)
+    assert not shown_masks()
+    module.parameters.cine = first
+    settle(host, module)
+    module.correctPanel.showPhase("ED")
+    assert len(shown_masks()) == 1
+
+
+# -------------------------------------------------------------------------------------------- segments of one's own
+
+
+@pytest.mark.parametrize("cycle", [False, True])
+def test_a_segment_of_ones_own_is_not_replaced_without_asking(host, module, phantom, cycle):
+    add_cine(module, phantom)
+    put_masks(module, phantom, cycle=cycle)
+    segmentation = module.reading.segmentation("ED").GetSegmentation()
+    segmentation.AddEmptySegment("scar", "scar")
+    with pytest.raises(CardiacSegError, match="'scar'"):
+        module.logic.finishSegmenting(module.reading, finished_job(phantom, cycle=cycle))
+    assert "scar" in module.reading.segmentation("ED").GetSegmentation().GetSegmentIDs()
+    assert not module.reading.anyCorrected()
+    put_masks(module, phantom, cycle=cycle, may_discard=True)
+    assert "scar" not in module.reading.segmentation("ED").GetSegmentation().GetSegmentIDs()
+
+
+# ------------------------------------------------------------------------------------------- what is deleted by hand
+
+
+def test_a_cycle_whose_segmentation_is_deleted_is_gone_as_a_whole(host, module, phantom):
+    from CardiacSegSlicer import views
+
+    cine = add_cine(module, phantom)
+    before = {node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLSequenceNode")}
+    put_masks(module, phantom, cycle=True)
+    slicer.mrmlScene.RemoveNode(module.reading.segmentation("ED"))
+    settle(host, module)
+    views.showFrame(cine, 3)
+    host.process(50)
+    assert not slicer.util.getNodesByClass("vtkMRMLSegmentationNode") and not module.reading.hasResult
+    assert {node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLSequenceNode")} == before
+    put_masks(module, phantom, cycle=True)
+    assert len(slicer.util.getNodesByClass("vtkMRMLSegmentationNode")) == 1
+
+
+def test_a_cycle_whose_sequence_is_deleted_can_be_segmented_again(host, module, phantom):
+    from CardiacSegSlicer.logic import CorrectedError
+    from CardiacSegSlicer.sequences import sequenceOfProxy
+
+    add_cine(module, phantom)
+    put_masks(module, phantom, cycle=True)
+    slicer.mrmlScene.RemoveNode(sequenceOfProxy(module.reading.node.cycleSegmentation))
+    settle(host, module)
+    assert "has no masks" in warnings_of(module)
+    with pytest.raises(CorrectedError):  # nobody knows what was corrected: it is asked
+        module.logic.finishSegmenting(module.reading, finished_job(phantom, cycle=True))
+    put_masks(module, phantom, cycle=True, may_discard=True)
+    assert len(module.reading.masks().labels) == 6 and rows(module) > 0
+
+
+# ----------------------------------------------------------------------------------------------- calls that fail
+
+
+def test_a_call_of_the_console_that_fails_changes_nothing(host, module, phantom):
+    cine = add_cine(module, phantom)
+    put_masks(module, phantom, cycle=True)
+    node, ed = module.reading.node, module.reading.frame("ED")
+    before = node.edFrame, node.esFrame, node.automaticPhases, node.wholeCycle
+    with pytest.raises(CardiacSegError, match="same frame"):
+        module.logic.segment(cine, es=ed)
+    assert (node.edFrame, node.esFrame, node.automaticPhases, node.wholeCycle) == before

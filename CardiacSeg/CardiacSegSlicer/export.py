@@ -84,12 +84,20 @@ def _labelPaths(study: CineStudy, labelsByFrame: Mapping[int, LabelMap], folder)
 
 
 def _segmentationPaths(segmentationNodes: Iterable, folder) -> dict:
-    """Nodes by the file that each is written to."""
-    return {
-        Path(folder) / (fileName(stem) + SEGMENTATION_SUFFIX): one
-        for node in segmentationNodes
-        for stem, one in _frames(node)
-    }
+    """Nodes by the file that each is written to.
+
+    Raises:
+        CardiacSegError: two would be written to the same.
+    """
+    paths: dict[Path, object] = {}
+    for stem, one in (frame for node in segmentationNodes for frame in _frames(node)):
+        path = Path(folder) / (fileName(stem) + SEGMENTATION_SUFFIX)
+        if path in paths:
+            raise CardiacSegError(
+                _("Two segmentations are called '{name}' and would be one file. Rename one of them.").format(name=stem)
+            )
+        paths[path] = one
+    return paths
 
 
 def _frames(segmentationNode) -> list[tuple]:

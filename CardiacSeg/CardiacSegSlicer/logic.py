@@ -22,12 +22,16 @@ from CardiacSegSlicer.training import TrainingRun
 #: Called with what is being done, and the steps done and in all.
 ProgressCallback = Callable[[str, int, int], None]
 
+#: What :meth:`CardiacSegLogic.segment` chooses in a cine's node.
+_CHOICES = ("edFrame", "esFrame", "automaticPhases", "wholeCycle")
+
 #: Segmenting that was started and may still run: the panel and the console have a logic each, but one scene.
 _running: list = []
 
 
 class CorrectedError(CardiacSegError):
-    """Masks that were corrected by hand stand in the way; ask, and call again with ``discardCorrections=True``."""
+    """Work by hand stands in the way: corrected masks, segments of the user's own. Ask, and call again with
+    ``discardCorrections=True``."""
 
 
 def _names(model) -> list[str]:
@@ -83,7 +87,7 @@ class CardiacSegLogic(ScriptedLoadableModuleLogic):
             wholeCycle: every frame, not ED and ES alone.
             model: name or file of a model, or a list of them, whose probabilities are averaged.
             device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-            discardCorrections: replace masks that were corrected by hand.
+            discardCorrections: replace masks that were corrected by hand, and remove the user's own segments.
             onProgress: called with a stage, steps done and steps in all.
 
         Returns:
@@ -95,14 +99,22 @@ class CardiacSegLogic(ScriptedLoadableModuleLogic):
         nodesIn.studyFromNodes(cine, esVolume, *(() if esVolume is not None else (ed, es)))  # or it says what is wrong
         reading = self.reading(cine, esVolume)
         self._refuseCorrected(reading, discardCorrections)
+        before = {name: getattr(reading.node, name) for name in _CHOICES}
         for phase, frame in (("ED", ed), ("ES", es)):
             if frame and esVolume is None:
                 reading.setFrame(phase, frame)
         reading.node.wholeCycle = wholeCycle
-        job = self.startSegmenting(reading, model, device, discardCorrections)
+        try:
+            job = self.startSegmenting(reading, model, device, discardCorrections)
+        except CardiacSegError:
+            for name, value in before.items():
+                setattr(reading.node, name, value)
+            raise
         job.onProgress = onProgress
         job.wait(slicer.app.processEvents)
         self.finishSegmenting(reading, job)
+        if self.getParameterNode().cine is None:  # no panel shows what belongs to which cine
+            reading.segmentation("ED").GetDisplayNode().SetVisibility(True)
         return reading
 
     def startSegmenting(self, reading: Reading, model="fast", device="auto", discardCorrections=False) -> SegmentJob:
@@ -126,8 +138,18 @@ class CardiacSegLogic(ScriptedLoadableModuleLogic):
 
     @staticmethod
     def _refuseCorrected(reading: Reading, discardCorrections: bool) -> None:
-        if not discardCorrections and reading.anyCorrected():
+        if discardCorrections:
+            return
+        if reading.anyCorrected():
             raise CorrectedError(_("Masks of this cine were corrected by hand. Segmenting again would replace them."))
+        own = reading.ownSegments()
+        if own:
+            names = ", ".join(f"'{name}'" for name in own)
+            raise CorrectedError(
+                _("Segments of your own are among the masks: {names}. Segmenting again would remove them.").format(
+                    names=names
+                )
+            )
 
     def finishSegmenting(self, reading: Reading, job: SegmentJob) -> None:
         """Put a finished job's masks into the scene.

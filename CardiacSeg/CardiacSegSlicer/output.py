@@ -19,7 +19,7 @@ from slicer.i18n import tr as _
 from CardiacSegLib.errors import StudyError
 from CardiacSegLib.study import Label, LabelMap
 from CardiacSegSlicer.segments import LabelReader, fillSegmentation, writeLabels
-from CardiacSegSlicer.sequences import browserOfProxy, geometryOfVolume, ijkToRasMatrix, sequenceOfProxy
+from CardiacSegSlicer.sequences import browserOfProxy, framesOf, geometryOfVolume, ijkToRasMatrix, sequenceOfProxy
 
 #: Attribute of a segmentation node: number of its frame (from 1).
 FRAME_ATTRIBUTE = "CardiacSeg.Frame"
@@ -58,6 +58,8 @@ def _nodesOf(scene) -> list:
 def addSegmentation(labels: LabelMap, volumeNode, name: str, frameNumber: int | None = None):
     """New segmentation node with LV, RV and MYO on the grid of a volume node, in its scene, under its transform.
 
+    It is not shown before somebody shows it: the views may hold another cine.
+
     Args:
         frameNumber: number of the frame (from 1), kept as the attribute ``CardiacSeg.Frame``.
 
@@ -74,6 +76,7 @@ def addSegmentation(labels: LabelMap, volumeNode, name: str, frameNumber: int | 
         node.SetAttribute(FRAME_ATTRIBUTE, str(frameNumber))
     node.CreateDefaultDisplayNodes()
     _style(node.GetDisplayNode())
+    node.GetDisplayNode().SetVisibility(False)
     return node
 
 
@@ -134,12 +137,30 @@ def addSegmentationSequence(labelsByFrame: Mapping[int, LabelMap], cineProxy, na
 
 def removeSegmentationSequence(cycleProxy) -> None:
     """Remove what :func:`addSegmentationSequence` made; the cine and its browser stay."""
-    browser, sequence, scene = browserOfProxy(cycleProxy), sequenceOfProxy(cycleProxy), cycleProxy.GetScene()
+    sequence, scene = sequenceOfProxy(cycleProxy), cycleProxy.GetScene()
     if sequence is not None:
-        browser.RemoveSynchronizedSequenceNode(sequence.GetID())
-        scene.RemoveNode(sequence)
+        removeSequence(sequence)
     if scene.IsNodePresent(cycleProxy):
         scene.RemoveNode(cycleProxy)
+
+
+def removeSequence(sequence) -> None:
+    """Remove a sequence, and the proxies that show it, from its scene; browsers stay."""
+    scene = sequence.GetScene()
+    browsers = vtk.vtkCollection()
+    slicer.modules.sequences.logic().GetBrowserNodesForSequenceNode(sequence, browsers)
+    for browser in [browsers.GetItemAsObject(i) for i in range(browsers.GetNumberOfItems())]:
+        proxy = browser.GetProxyNode(sequence)
+        browser.RemoveSynchronizedSequenceNode(sequence.GetID())
+        if proxy is not None and scene.IsNodePresent(proxy):
+            scene.RemoveNode(proxy)
+    scene.RemoveNode(sequence)
+
+
+def framesOfCycle(cycleProxy) -> list:
+    """The nodes of all frames of a whole cycle, without browsing; none of a segmentation that shows no sequence."""
+    sequence = sequenceOfProxy(cycleProxy)
+    return [] if sequence is None else framesOf(sequence)
 
 
 def labelsOfFrame(cycleProxy, frameIndex: int, volumeNode) -> LabelMap:

@@ -54,6 +54,7 @@ class CardiacSegReadingNode:
         diagnosis: likeness to groups of patients is said; research only.
         edSegmentation, esSegmentation: results at ED and ES.
         cycleSegmentation: result of the whole cycle: the proxy of a sequence.
+        cycleSequence: that sequence.
         edAutomatic, esAutomatic, cycleAutomatic: hidden copies of what the network gave.
         functionTable, curveTable, curveChart: the results as nodes.
         provenance: JSON, see :func:`provenanceOf`.
@@ -71,6 +72,7 @@ class CardiacSegReadingNode:
     edSegmentation: Optional[slicer.vtkMRMLSegmentationNode] = None
     esSegmentation: Optional[slicer.vtkMRMLSegmentationNode] = None
     cycleSegmentation: Optional[slicer.vtkMRMLSegmentationNode] = None
+    cycleSequence: Optional[slicer.vtkMRMLSequenceNode] = None
     edAutomatic: Optional[slicer.vtkMRMLLabelMapVolumeNode] = None
     esAutomatic: Optional[slicer.vtkMRMLLabelMapVolumeNode] = None
     cycleAutomatic: Optional[slicer.vtkMRMLSequenceNode] = None

@@ -21,10 +21,14 @@ from CardiacSegSlicer import output as nodesOut
 from CardiacSegSlicer import results
 from CardiacSegSlicer.masks import Masks
 from CardiacSegSlicer.parameters import CardiacSegReadingNode, provenanceOf, readingOf, setProvenance
+from CardiacSegSlicer.terminology import namesOfOthers
 
 ED, ES = "ED", "ES"
 PHASES = (ED, ES)
-_MASKS = ("edSegmentation", "esSegmentation", "cycleSegmentation", "edAutomatic", "esAutomatic", "cycleAutomatic")
+_MASKS = (
+    "edSegmentation", "esSegmentation", "cycleSegmentation", "cycleSequence",
+    "edAutomatic", "esAutomatic", "cycleAutomatic",
+)  # fmt: skip
 
 #: Kinds of findings that only a run knows of: what the network doubted, what flickered and was replaced, so that the
 #: masks show it no more, and frames without a ventricle among those that ED and ES were found by.
@@ -40,6 +44,9 @@ def _remove(parts: Mapping[str, Any]) -> None:
             nodesOut.removeSegmentationSequence(node)
             if node.GetScene() is None:
                 continue
+        elif name == "cycleSequence":
+            nodesOut.removeSequence(node)
+            continue
         elif name == "curveChart":
             for series in [node.GetNthPlotSeriesNode(i) for i in range(node.GetNumberOfPlotSeriesNodes())]:
                 node.GetScene().RemoveNode(series)
@@ -127,6 +134,7 @@ class Reading:
         own = {getattr(node, name) for name in ("cine", "esVolume", *_MASKS, "curveTable", "curveChart")}
         own |= {node.parameterNode, *map(self.segmentation, PHASES)}
         own |= {nodesIn.sequenceOfProxy(node.cine), nodesIn.browserOfProxy(node.cine)}
+        own |= {nodesIn.sequenceOfProxy(node.cycleSegmentation), node.cycleSequence}
         return own - {None}
 
     def frame(self, phase: str) -> int:
@@ -213,8 +221,18 @@ class Reading:
         return {phase: structures for phase, structures in found.items() if structures is not None}
 
     def anyCorrected(self) -> bool:
-        """Whether any mask was corrected, or may have been: without an automatic copy nobody knows."""
-        return bool(self.masks().correctedFrames())
+        """Whether any mask was corrected, or may have been: without an automatic copy, or where masks cannot be read,
+        nobody knows."""
+        try:
+            return bool(self.masks().correctedFrames())
+        except StudyError:
+            return True
+
+    def ownSegments(self) -> list[str]:
+        """Names of segments among the masks that are none of the structures: a user's own."""
+        nodes = {self.segmentation(phase) for phase in PHASES} - {None}
+        nodes |= {frame for node in nodes for frame in nodesOut.framesOfCycle(node)}
+        return sorted({name for node in nodes for name in namesOfOthers(node.GetSegmentation())})
 
     def restore(self, frame: int) -> None:
         """Back to the automatic masks of a frame (from 1).
@@ -272,6 +290,7 @@ class Reading:
             if every and not self.isPair:
                 name = f"{self.name} segmentation"
                 made["cycleSegmentation"] = nodesOut.addSegmentationSequence(labels, node.cine, name)
+                made["cycleSequence"] = nodesIn.sequenceOfProxy(made["cycleSegmentation"])
                 made["cycleAutomatic"] = nodesOut.keepAutomaticSequence(labels, node.cine, f"{self.name} automatic")
             else:
                 for phase, key in ((ED, "ed"), (ES, "es")):
@@ -294,6 +313,11 @@ class Reading:
                 "expectedDice": function.get("expected_dice"),
             }
             setProvenance(node, {**provenance, **_ofTheRun(function, set(self.function()["warnings"]))})
+
+    def dropHalfDeleted(self) -> None:
+        """A whole cycle whose segmentation was deleted goes as a whole: its sequence would bring the masks back."""
+        if self.node.cycleSegmentation is None and self.node.cycleSequence is not None:
+            self.discard()
 
     def discard(self) -> None:
         """Remove all masks and the curve of a whole cycle; nothing else of the scene is touched."""

@@ -7,7 +7,7 @@ import vtk
 
 from CardiacSegLib.report.pictures import STRUCTURE_COLOURS
 from CardiacSegLib.resources import resource_folders
-from CardiacSegLib.study import SNOMED, Label
+from CardiacSegLib.study import SNOMED, STRUCTURES, Label
 
 #: The terminology's file, and its name in there.
 TERMINOLOGY_FILE, TERMINOLOGY = "CardiacSeg.term.json", "CardiacSeg"
@@ -44,6 +44,13 @@ def segmentIdOf(segmentation, structure: Label) -> str | None:
             if telling(segmentation.GetSegment(segmentId), structure):
                 return segmentId
     return None
+
+
+def namesOfOthers(segmentation) -> list[str]:
+    """Names of the segments that belong to no structure."""
+    ours = {segmentIdOf(segmentation, structure) for structure in STRUCTURES}
+    others = (one for one in segmentation.GetSegmentIDs() if one not in ours)
+    return [segmentation.GetSegment(one).GetName() or one for one in others]
 
 
 def _isNamed(segment, structure: Label) -> bool:

@@ -67,7 +67,7 @@ def write_training_case(root: Path, name: str, study: CineStudy, labels: Mapping
         **{phase: study.frame_numbers[index] for phase, index in phases.items() if index is not None},
         "Group": study.patient.group,
         "Height": study.patient.height_cm,
-        "NbFrame": study.frames,
+        "NbFrame": max(study.frames, *study.frame_numbers),
         "Weight": study.patient.weight_kg,
     }
     lines = [f"{key}: {value}\n" for key, value in facts.items() if value is not None]

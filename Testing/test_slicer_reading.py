@@ -5,7 +5,9 @@ Masks are the phantom's own, put in as a finished job would, so that no network 
 
 from __future__ import annotations
 
+import re
 import sys
+import types
 from dataclasses import replace
 
 import numpy as np
@@ -20,9 +22,12 @@ import vtk  # noqa: E402
 from CardiacSegLib.certainty import Certainty, doubts  # noqa: E402
 from CardiacSegLib.errors import CardiacSegError  # noqa: E402
 from CardiacSegLib.function.quality import Finding, empty_frames  # noqa: E402
-from CardiacSegLib.study import Label  # noqa: E402
+from CardiacSegLib.readers.acdc import read_acdc_truth, read_info  # noqa: E402
+from CardiacSegLib.study import Label, LabelMap  # noqa: E402
+from CardiacSegLib.workflow import measure_labels  # noqa: E402
 from conftest import MODULE_FILE, add_cine  # noqa: E402
-from SlicerHost.user import click, finished_job, paint, put_masks, settle  # noqa: E402
+from SlicerHost.user import click, finished_job, load, paint, put_masks, settle  # noqa: E402
+from trust.same_answer import turned  # noqa: E402
 
 #: What a network gives that is sure of the wall alone.
 UNSURE = {Label.LV: Certainty(0.7, 2), Label.RV: Certainty(0.6, 1), Label.MYO: Certainty(0.9, 0)}
@@ -600,3 +605,127 @@ def test_a_call_of_the_console_that_fails_changes_nothing(host, module, phantom)
     with pytest.raises(CardiacSegError, match="same frame"):
         module.logic.segment(cine, es=ed)
     assert (node.edFrame, node.esFrame, node.automaticPhases, node.wholeCycle) == before
+
+
+def test_a_cine_whose_volume_was_deleted_keeps_its_reading_when_it_is_shown_again(host, module, phantom):
+    from CardiacSegSlicer.sequences import browserOfProxy
+
+    cine = add_cine(module, phantom)
+    put_masks(module, phantom, cycle=True)
+    module.correctPanel.showPhase("ED")
+    paint(host, module, "ED", Label.LV, CORNER)
+    browser = browserOfProxy(cine)
+    slicer.mrmlScene.RemoveNode(cine)
+    settle(host, module)
+    browser.SetSelectedItemNumber(2)  # Slicer makes another volume that shows the sequence
+    host.process(50)
+    module.parameters.cine = browser.GetProxyNode(browser.GetMasterSequenceNode())
+    settle(host, module)
+    assert module.reading.hasResult and module.reading.corrected()["ED"] == {Label.LV} and rows(module) > 0
+
+
+def test_a_phase_whose_segmentation_was_deleted_is_said(host, module, phantom):
+    add_cine(module, phantom)
+    put_masks(module, phantom)
+    table = module.reading.node.functionTable
+    slicer.mrmlScene.RemoveNode(module.reading.segmentation("ED"))
+    settle(host, module)
+    click(module.ui.showEdButton)
+    assert module.ui.editedLabel.text.startswith("There are no masks at ED: segment again.")
+    slicer.mrmlScene.RemoveNode(module.reading.segmentation("ES"))
+    settle(host, module)
+    assert rows(module) == 0 and table.GetNumberOfRows() == 0
+
+
+# ------------------------------------------------------------------------------------------------ what files say
+
+
+def test_segmentations_of_one_name_are_not_written_over_each_other(host, module, phantom, tmp_path):
+    add_cine(module, phantom)
+    put_masks(module, phantom)
+    for phase in ("ED", "ES"):
+        module.reading.segmentation(phase).SetName("heart")
+    host.answer(str(tmp_path))
+    click(module.ui.saveMasksButton)
+    assert "'heart'" in str(list(host.dialogs)) and not list(tmp_path.iterdir())
+
+
+def _grid(volume):
+    from CardiacSegSlicer.sequences import geometryOfVolume
+
+    return geometryOfVolume(volume)
+
+
+def job_of(study, labels, phantom=None):
+    """A finished job with other masks than the phantom's own."""
+    if phantom is not None:
+        study = study.with_phases(phantom.ed, phantom.es)
+    function = measure_labels(study, labels, model="truth")
+    return types.SimpleNamespace(
+        state="done", study=study, labels=labels, function=function, device="cpu", error="", mayDiscard=False
+    )
+
+
+def test_frames_of_an_acdc_folder_keep_their_numbers_in_files(host, module, acdc_root, tmp_path):
+    cine = load(host, module, acdc_root / "patient001")
+    reading, truths = module.reading, read_acdc_truth(acdc_root / "patient001")
+    assert set(truths) == {1, 12} and reading.study().frames == 2
+    labels = {i: LabelMap(truths[n].data, _grid(cine)) for i, n in enumerate((1, 12))}
+    module.logic.finishSegmenting(reading, job_of(reading.study(), labels))
+    module.segmented(reading)
+    host.answer(str(tmp_path))
+    click(module.ui.saveMasksButton)
+    names = {path.name for path in tmp_path.glob("*.nii.gz")}
+    assert names == {"patient001_frame01_seg.nii.gz", "patient001_frame12_seg.nii.gz"}
+    host.answer(str(tmp_path / "report.html"))
+    click(module.ui.reportButton)
+    report = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "frame 12" in report and "frame 2<" not in report
+    (tmp_path / "set").mkdir()
+    host.answer(str(tmp_path / "set"))
+    click(module.ui.trainingCaseButton)
+    info = read_info(tmp_path / "set" / "patient001" / "Info.cfg")
+    assert (info.ed, info.es) == (1, 12)
+
+
+def test_two_volumes_are_named_as_they_are_in_files(host, module, phantom, tmp_path):
+    from CardiacSegSlicer.loading import addCine
+
+    single = [replace(phantom.study, image=phantom.study.image[i : i + 1], frame_numbers=(), times_ms=None, ed=None,
+                      es=None, name=name) for i, name in ((phantom.ed, "first"), (phantom.es, "second"))]  # fmt: skip
+    module.parameters.cine, module.parameters.esVolume = (addCine(study, slicer.mrmlScene) for study in single)
+    settle(host, module)
+    reading = module.reading
+    labels = {0: phantom.labels[phantom.ed], 1: phantom.labels[phantom.es]}
+    module.logic.finishSegmenting(reading, job_of(reading.study(), labels))
+    module.segmented(reading)
+    host.answer(str(tmp_path))
+    click(module.ui.saveMasksButton)
+    assert {path.name for path in tmp_path.glob("*.nii.gz")} == {"first_seg.nii.gz", "second_seg.nii.gz"}
+    host.answer(str(tmp_path / "report.html"))
+    click(module.ui.reportButton)
+    assert "frame 1" not in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("flips", [(False, True, True), (True, False, True)])
+def test_the_report_shows_the_same_however_the_stack_is_stored(host, module, phantom, tmp_path, flips):
+    from CardiacSegSlicer.loading import addCine
+
+    codes, slices = set(), set()
+    for name, turn in (("plain", (False, False, False)), ("other", flips)):
+        stored = turned(phantom.study, ((0, 1, 2), turn))
+        module.parameters.cine = addCine(replace(stored, name=name), slicer.mrmlScene)
+        settle(host, module)
+        axes = [axis for axis, flip in enumerate(turn) if flip]
+        geometry = _grid(module.parameters.cine)
+        labels = {i: LabelMap(np.flip(phantom.labels[i].data, axes).copy(), geometry) for i in (phantom.ed, phantom.es)}
+        top = labels[phantom.ed].data[-1 if not turn[0] else 0]
+        top[:] = 0  # a finding that names the slice at the base
+        module.logic.finishSegmenting(module.reading, job_of(module.reading.study(), labels, phantom))
+        module.segmented(module.reading)
+        host.answer(str(tmp_path / f"{name}.html"))
+        click(module.ui.reportButton)
+        text = (tmp_path / f"{name}.html").read_text(encoding="utf-8")
+        codes.add(re.search(r"Reading ([0-9a-f]{4}-[0-9a-f]{4})", text).group(1))
+        slices.add(tuple(re.findall(r"[Ss]lices? \d+", text)))
+    assert len(codes) == 1 and len(slices) == 1

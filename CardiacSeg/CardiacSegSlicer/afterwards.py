@@ -12,7 +12,9 @@ import numpy as np
 from slicer.i18n import tr as _
 
 from CardiacSegLib.errors import StudyError
+from CardiacSegLib.function.quality import findings_as_stored
 from CardiacSegLib.function.stack import align_labels, align_slices, slice_shifts_mm, whole_pixel_steps
+from CardiacSegLib.orientation import ordered
 from CardiacSegLib.report.comparison import compare_folders
 from CardiacSegLib.study import CineStudy, LabelMap
 from CardiacSegLib.workflow import Reading as Written
@@ -55,6 +57,28 @@ def writeComparison(reading: Reading, masks: Masks, folder) -> list[Path]:
             aside / "automatic", aside / "now", folder, images=images, names=(_("automatic"), _("corrected"))
         )
     return files
+
+
+def asReported(
+    study: CineStudy, labels: Mapping[int, LabelMap], function: Mapping[str, Any]
+) -> tuple[CineStudy, Mapping[int, LabelMap], dict[str, Any]]:
+    """Study, masks (by frame index) and figures as a report shows them: hearts upright and slices from the library's
+    end, however the nodes store them; frames by the numbers that the study gives them.
+
+    What is stored along another axis than the third stays as it is.
+    """
+    numbers = {
+        f"{phase}_frame": None if index is None or study.kind == "pair" else study.frame_numbers[index]
+        for phase, index in (("ed", study.ed), ("es", study.es))
+    }
+    shown = {**function, **{key: number for key, number in numbers.items() if key in function}}
+    turned = ordered(study)
+    stored = turned.stored
+    if stored is None or stored.axes[0] != 0:
+        return study, labels, shown
+    upright = {i: LabelMap(stored.from_stored(one.data), stored.turned) for i, one in labels.items()}
+    # Counting the other way round is its own inverse.
+    return turned, upright, findings_as_stored(shown, stored)
 
 
 def alignSlices(reading: Reading) -> tuple[Any, Mapping[int, tuple[float, float]]]:

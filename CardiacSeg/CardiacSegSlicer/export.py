@@ -52,15 +52,25 @@ def exportSegmentations(segmentationNodes: Iterable, folder, overwrite: bool = F
     return list(nodes)
 
 
-def exportMasks(study: CineStudy, labelsByFrame: Mapping[int, LabelMap], segmentationNodes: Iterable, folder) -> None:
+def exportMasks(
+    study: CineStudy,
+    labelsByFrame: Mapping[int, LabelMap],
+    segmentationNodes: Iterable,
+    folder,
+    pair: tuple[str, str] | None = None,
+) -> None:
     """:func:`exportLabelMaps` and :func:`exportSegmentations`; where any file is there already none of both is written.
+
+    ``pair`` are the names of two volumes that stand for ED and ES.
 
     Raises:
         CardiacSegError: a file is there already, or cannot be written.
     """
     nodes = list(segmentationNodes)
-    _refuseExisting([*_labelPaths(study, labelsByFrame, folder).values(), *_segmentationPaths(nodes, folder)], False)
-    exportLabelMaps(study, labelsByFrame, folder)
+    paths = _labelPaths(study, labelsByFrame, folder, pair)
+    _refuseExisting([*paths.values(), *_segmentationPaths(nodes, folder)], False)
+    for index, path in paths.items():
+        write_label_map(path, labelsByFrame[index])
     exportSegmentations(nodes, folder)
 
 
@@ -78,8 +88,11 @@ def fileName(name: str) -> str:
     return re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", name).strip(" .") or "CardiacSeg"
 
 
-def _labelPaths(study: CineStudy, labelsByFrame: Mapping[int, LabelMap], folder) -> dict[int, Path]:
-    names = label_files(study, sorted(labelsByFrame))
+def _labelPaths(
+    study: CineStudy, labelsByFrame: Mapping[int, LabelMap], folder, pair: tuple[str, str] | None = None
+) -> dict[int, Path]:
+    stems = None if pair is None else (Path(fileName(pair[0])), Path(fileName(pair[1])))
+    names = label_files(study, sorted(labelsByFrame), stems)
     return {index: Path(folder) / fileName(name) for index, name in names.items()}
 
 

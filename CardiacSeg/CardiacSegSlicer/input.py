@@ -11,7 +11,7 @@ import slicer
 
 from CardiacSegLib.study import CineStudy
 from CardiacSegSlicer.assembly import assembleShortAxisStack, singleSliceSequences
-from CardiacSegSlicer.loading import addCine, knownPhases, loadCine, loadPair, readerWarnings
+from CardiacSegSlicer.loading import addCine, fileFrameNumbers, knownPhases, loadCine, loadPair, readerWarnings
 from CardiacSegSlicer.patient import patientFacts
 from CardiacSegSlicer.sequences import (
     browserOfProxy,
@@ -30,6 +30,7 @@ __all__ = [
     "assembleShortAxisStack",
     "browserOfProxy",
     "describe",
+    "fileFrameNumbers",
     "geometryOfVolume",
     "ijkToRasMatrix",
     "knownPhases",

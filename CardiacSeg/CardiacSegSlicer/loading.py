@@ -21,6 +21,7 @@ from CardiacSegSlicer.sequences import (
 )
 
 _ED, _ES, _WARNINGS = "CardiacSeg.ED", "CardiacSeg.ES", "CardiacSeg.Warnings"
+_FRAME_NUMBERS = "CardiacSeg.FrameNumbers"  # where the files have others than 1, 2, …
 
 #: Grey values that are shown: the few darkest and brightest voxels do not decide.
 _SHOWN_PERCENTILES = (1.0, 99.5)
@@ -99,6 +100,15 @@ def knownPhases(volumeNode) -> tuple:
     return _frameNumber(sequence, _ED), _frameNumber(sequence, _ES)
 
 
+def fileFrameNumbers(volumeNode) -> tuple[int, ...]:
+    """Numbers of a cine's frames in its files: of an ACDC folder without its cine those of ED and ES."""
+    sequence = sequenceOf(volumeNode)
+    count = 0 if sequence is None else sequence.GetNumberOfDataNodes()
+    text = "" if sequence is None else sequence.GetAttribute(_FRAME_NUMBERS) or ""
+    numbers = tuple(int(part) for part in text.split(",") if part.isdigit())
+    return numbers if len(numbers) == count else tuple(range(1, count + 1))
+
+
 def readerWarnings(volumeNode) -> tuple:
     """What was said while a cine was read from its files, as sentences."""
     sequence = sequenceOf(volumeNode)
@@ -138,6 +148,8 @@ def _showable(frame: np.ndarray) -> np.ndarray:
 def _keepFacts(sequence, study: CineStudy) -> None:
     keepPatientFacts(sequence, study.patient)
     sequence.SetAttribute(_WARNINGS, json.dumps(study.warnings))
+    if study.frame_numbers != tuple(range(1, study.frames + 1)):
+        sequence.SetAttribute(_FRAME_NUMBERS, ",".join(map(str, study.frame_numbers)))
     for attribute, index in ((_ED, study.ed), (_ES, study.es)):
         if index is not None:
             sequence.SetAttribute(attribute, str(index + 1))

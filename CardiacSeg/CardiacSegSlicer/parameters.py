@@ -6,6 +6,8 @@ from typing import Annotated, Any, Optional
 import slicer
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
+from CardiacSegSlicer.sequences import sequenceOfProxy
+
 #: Attribute that tells a cine's node from the module's own.
 READING_ATTRIBUTE = "CardiacSeg.Reading"
 
@@ -47,6 +49,7 @@ class CardiacSegReadingNode:
 
     Attributes:
         cine, esVolume: as in the module's node; they say which cine this is.
+        cineSequence: the sequence that ``cine`` shows: it may be shown by another volume, once that one was deleted.
         edFrame, esFrame: 1-based; 0 is not known yet.
         automaticPhases: ED and ES are found when segmenting.
         wholeCycle: every frame is segmented, not ED and ES alone.
@@ -62,6 +65,7 @@ class CardiacSegReadingNode:
 
     cine: Optional[slicer.vtkMRMLScalarVolumeNode] = None
     esVolume: Optional[slicer.vtkMRMLScalarVolumeNode] = None
+    cineSequence: Optional[slicer.vtkMRMLSequenceNode] = None
     edFrame: int = 0
     esFrame: int = 0
     automaticPhases: bool = True
@@ -121,10 +125,15 @@ def readingNodes(scene) -> list:
 
 def readingOf(cine, esVolume=None) -> CardiacSegReadingNode:
     """The node of a cine, made where there is none; a cine is told by its nodes, never by their names."""
-    scene = cine.GetScene()
+    scene, sequence = cine.GetScene(), sequenceOfProxy(cine)
     for node in readingNodes(scene):
         reading = CardiacSegReadingNode(withoutUnreadable(node))
-        if reading.cine is cine and reading.esVolume is esVolume:
+        if reading.esVolume is not esVolume:
+            continue
+        if reading.cine is None and sequence is not None and reading.cineSequence is sequence:
+            reading.cine = cine
+        if reading.cine is cine:
+            reading.cineSequence = sequence
             return reading
     node = scene.AddNewNodeByClass("vtkMRMLScriptedModuleNode", "CardiacSeg reading")
     node.SetModuleName("CardiacSeg")
@@ -133,4 +142,5 @@ def readingOf(cine, esVolume=None) -> CardiacSegReadingNode:
     reading = CardiacSegReadingNode(node)
     reading.cine = cine
     reading.esVolume = esVolume
+    reading.cineSequence = sequence
     return reading

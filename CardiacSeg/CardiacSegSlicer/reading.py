@@ -166,6 +166,18 @@ class Reading:
         facts = replace(study.patient, height_cm=self.node.heightCm or None, weight_kg=self.node.weightKg or None)
         return replace(study, patient=facts)
 
+    def studyOfFiles(self, voxels: bool = True) -> CineStudy:
+        """The study of the masks as files name it: frames by the numbers that the cine's files gave them; two volumes
+        have none.
+
+        Raises:
+            StudyError: the nodes hold no cine.
+        """
+        study = self.study(ofMasks=True, voxels=voxels)
+        if self.isPair:
+            return replace(study, kind="pair")
+        return replace(study, frame_numbers=nodesIn.fileFrameNumbers(self.node.cine))
+
     # ------------------------------------------------------------------ masks
 
     def segmentation(self, phase: str):

@@ -124,6 +124,8 @@ class CorrectPanel:
         reading = self.module.reading
         if reading.isCycle:
             return _("Editing the frame shown, {frame}.").format(frame=self._frame)
+        if not reading.maskFrame(self.phase):
+            return _("There are no masks at {phase}: segment again.").format(phase=self.phase)
         text = _("Editing {phase}, frame {frame}.").format(phase=self.phase, frame=reading.maskFrame(self.phase))
         if not self._isShown(self.phase):
             text += " " + _("Another frame is shown: press ED or ES.")

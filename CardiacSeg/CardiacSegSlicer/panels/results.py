@@ -12,7 +12,7 @@ from slicer.i18n import tr as _
 from CardiacSegLib.errors import CardiacSegError
 from CardiacSegLib.writers import write_text
 from CardiacSegSlicer import charts, export, results, views
-from CardiacSegSlicer.afterwards import alignSlices, writeComparison
+from CardiacSegSlicer.afterwards import alignSlices, asReported, writeComparison
 from CardiacSegSlicer.panels.findings import FindingsList
 from CardiacSegSlicer.panels.wall import WallView
 from CardiacSegSlicer.parameters import provenanceOf
@@ -72,6 +72,8 @@ class ResultsPanel:
                 warnings = self._take(reading)
             except CardiacSegError as error:  # a phase whose frame is not known any more
                 self.rows, self.function, warnings = [], {}, [str(error)]
+        if not self.rows and reading is not None and reading.node.functionTable is not None:
+            results.fillTable(reading.node.functionTable, [])  # figures of masks that are gone
         views.showChart(None if reading is None else reading.node.curveChart)
         self._fillTable()
         listed = self.findings.show(self.function)
@@ -198,11 +200,12 @@ class ResultsPanel:
         from CardiacSegLib.report.reading import write_reading_report
 
         reading, masks = self.module.reading, self.module.masks
+        study, labels, function = asReported(reading.studyOfFiles(), masks.labels, self.function)
         write_reading_report(
             path,
-            reading.study(ofMasks=True),
-            masks.labels,
-            self.function,
+            study,
+            labels,
+            function,
             indexed=results.indexedFigures(self.function, self._bodySurfaceArea(reading)[0]),
             corrected=reading.corrected(masks),
             # The rest is in the figures' own content.
@@ -218,8 +221,9 @@ class ResultsPanel:
         """Write NIfTI label maps and .seg.nrrd files; what is there already stays and is an error."""
         reading = self.module.reading
         nodes = {node.GetID(): node for node in map(reading.segmentation, PHASES) if node is not None}
-        study = reading.study(ofMasks=True, voxels=False)
-        export.exportMasks(study, self.module.masks.labels, nodes.values(), folder)
+        pair = tuple(reading.volume(phase).GetName() for phase in PHASES) if reading.isPair else None
+        study = reading.studyOfFiles(voxels=False)
+        export.exportMasks(study, self.module.masks.labels, nodes.values(), folder, pair)
 
     def onTrainingCase(self, _checked=False) -> None:
         folder = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), _("Training set"))
@@ -231,7 +235,7 @@ class ResultsPanel:
         reading = self.module.reading
         phases = {reading.maskFrame(phase) - 1 for phase in PHASES}
         labels = {index: labels for index, labels in self.module.masks.labels.items() if index in phases}
-        export.addToTrainingSet(reading.study(ofMasks=True), labels, folder, reading.name)
+        export.addToTrainingSet(reading.studyOfFiles(), labels, folder, reading.name)
 
     def _askFile(self, title: str, suffix: str, kinds: str) -> str:
         proposed = f"{self.module.reading.name}{suffix}"

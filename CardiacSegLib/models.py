@@ -232,6 +232,11 @@ def _checked(path: Path, content: Any) -> TrainedModel:
         version, labels = int(header["version"]), header["labels"]
         facts, card = dict(header.get("facts", {})), str(header.get("card", ""))
     except Exception as error:  # whatever another program writes, or somebody who means harm
+        if isinstance(content, dict) and {"steps_done", "optimiser"} <= content.keys():
+            raise ModelError(
+                f"'{path}' is the checkpoint of a training, to go on from. The model that came of it is 'model.pt' "
+                "beside it."
+            ) from error
         raise ModelError(f"'{path}' is a file of another program, not a CardiacSeg model.") from error
     if version > FORMAT_VERSION:
         raise ModelError(f"'{path}' was written by a newer CardiacSeg (format {version}). Update CardiacSeg to use it.")

@@ -225,6 +225,27 @@ def test_a_paper_loss_in_another_preset_is_not_passed_off_as_the_papers(tmp_path
     assert run.paper_key is None
 
 
+def test_a_changed_recipe_of_the_papers_is_not_passed_off_as_the_papers(tmp_path: Path, evaluation: dict) -> None:
+    run = tables.read_run(make_run(tmp_path / "run", evaluation, "paper-2d-dice+batch2+width4", 2, "dice"))
+    assert run.paper_key is None
+    names = [row.name for row in tables.build_tables([run])[0].rows]
+    assert names[:3] == ["CE Loss", "Dice Loss", "Dice-CE Loss"] and "width4" in names[3]
+
+
+def test_runs_in_folders_of_one_name_are_told_apart_by_the_folders_above(tmp_path: Path, evaluation: dict) -> None:
+    runs = [make_run(tmp_path / above / "run", evaluation, "paper-2d-ce", 2, "ce") for above in ("first", "second")]
+    md, table, _tex = (path.read_text(encoding="utf-8") for path in tables.write_tables(runs, tmp_path / "out"))
+    for above in ("first", "second"):
+        assert f"CE Loss, {above}/run" in md and f"{above}/run" in table
+
+
+def test_the_number_of_cases_is_that_of_the_mean_beside_it(tmp_path: Path, evaluation: dict) -> None:
+    evaluation["structures"]["RV"]["ED"].update(n=6, distances_left_out=5)
+    path = tables.write_tables([make_run(tmp_path / "run", evaluation, "paper-2d-ce", 2, "ce")], tmp_path / "out")[1]
+    rows = {(row["preset"], row["figure"]): row["n"] for row in csv.DictReader(path.open(encoding="utf-8"))}
+    assert rows["paper-2d-ce", "RV.ED.dice"] == "6" and rows["paper-2d-ce", "RV.ED.hausdorff_mm"] == "1"
+
+
 def test_names_cannot_break_out_of_a_table(tmp_path: Path, evaluation: dict) -> None:
     run = make_run(tmp_path / "x|y_z%", evaluation, "my|own_50%&\n\\input{x}", 2, None)
     md, _, tex = (path.read_text(encoding="utf-8") for path in tables.write_tables([run], tmp_path / "out"))

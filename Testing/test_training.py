@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 
 from CardiacSegLib.cli import main
@@ -378,6 +379,85 @@ def test_the_learning_rate_of_the_paper_falls_tenfold_every_30_epochs():
     cosine = PRESETS["default-2d"].training
     assert learning_rate(cosine, 0) == 0.0 and learning_rate(cosine, cosine.epochs) == pytest.approx(0.0, abs=1e-12)
     assert learning_rate(cosine, 1) == pytest.approx(cosine.learning_rate, rel=1e-3)
+
+
+def test_folders_that_are_none_to_train_with_are_named(phantoms, tmp_path):
+    root, said = tmp_path / "set", []
+    shutil.copytree(phantoms, root)
+    (root / "patient002" / "Info.cfg").unlink()
+    for mask in (root / "patient001").glob("*_gt.nii*"):
+        mask.unlink()
+    train(root, tmp_path / "run", tiny_preset(epochs=1), [], settings(on_warning=said.append))
+    assert len(said) == 1 and said[0].startswith("2 of 6 folders in ")
+    assert "patient001 (no manual masks), patient002 (no Info.cfg)" in said[0]
+
+
+def test_what_is_broken_in_a_finished_cross_validation_is_mended_or_said(phantoms, tmp_path):
+    preset = tiny_preset(epochs=1)
+    whole = cross_validate(phantoms, tmp_path, preset, settings(), folds=2)
+    fold = tmp_path / "fold0"
+    (fold / "fold.json").write_text("{")
+    shutil.rmtree(fold / "predictions")
+    again = cross_validate(phantoms, tmp_path, preset, settings(), folds=2)
+    assert again.to_json() == whole.to_json() and json.loads((fold / "fold.json").read_text())["seconds"] > 0
+    (fold / "fold.json").unlink()
+    (fold / "model.pt").rename(fold / "away")
+    with pytest.raises(TrainingError, match=r"its model\.pt is gone.*delete that folder"):
+        cross_validate(phantoms, tmp_path, preset, settings(), folds=2)
+    (fold / "away").rename(fold / "model.pt")
+    (fold / "log.jsonl").unlink()
+    with pytest.raises(TrainingError, match=r"its log\.jsonl is gone"):
+        cross_validate(phantoms, tmp_path, preset, settings(), folds=2)
+
+
+def test_a_cross_validation_goes_on_only_with_the_masks_that_it_began_with(phantoms, tmp_path):
+    root = tmp_path / "set"
+    shutil.copytree(phantoms, root)
+    cross_validate(root, tmp_path / "run", tiny_preset(epochs=1), settings(), folds=2, only=[0])
+    first, second = sorted((root / "patient002").glob("*_gt.nii*"))
+    shutil.copyfile(first, second)
+    with pytest.raises(TrainingError, match="other settings .masks."):
+        cross_validate(root, tmp_path / "run", tiny_preset(epochs=1), settings(), folds=2)
+
+
+def test_predictions_of_a_cross_validation_lie_on_the_grid_of_the_masks(phantoms, tmp_path):
+    """Whatever order of axes the files have: nothing but voxels need be compared."""
+    root = tmp_path / "set"
+    shutil.copytree(phantoms, root)
+    for path in root.glob("*/*.nii.gz"):
+        sitk.WriteImage(sitk.Flip(sitk.ReadImage(str(path)), (True, True, True)), str(path))
+    cross_validate(root, tmp_path / "run", tiny_preset(epochs=1), settings(), folds=2)
+    written = sorted((tmp_path / "run").glob("fold*/predictions/*.nii.gz"))
+    assert len(written) == 12
+    for path in written:
+        truth = next(root.glob(f"*/{path.name.replace('_seg', '_gt')}"))
+        ours, theirs = sitk.ReadImage(str(path)), sitk.ReadImage(str(truth))
+        assert ours.GetSize() == theirs.GetSize()
+        np.testing.assert_allclose(ours.GetDirection(), theirs.GetDirection(), atol=1e-6)
+        np.testing.assert_allclose(ours.GetOrigin(), theirs.GetOrigin(), atol=1e-3)
+
+
+@pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf"])
+def test_a_list_of_patients_may_begin_as_windows_begins_it(start, tmp_path):
+    from CardiacSegLib.cli.training import _validation
+
+    path = tmp_path / "names.txt"
+    path.write_bytes(start + b"patient001\r\npatient002\r\n")
+    assert _validation(str(path)) == ["patient001", "patient002"]
+    path.write_bytes("patient001\n".encode("utf-16"))
+    with pytest.raises(CardiacSegError, match="Save it as UTF-8"):
+        _validation(str(path))
+
+
+def test_a_checkpoint_is_no_model_and_says_what_is(phantoms, tmp_path):
+    train(phantoms, tmp_path, tiny_preset(epochs=1), [], settings())
+    with pytest.raises(CardiacSegError, match="checkpoint of a training.*'model.pt' beside it"):
+        load_model(tmp_path / "last.pt")
+
+
+def test_a_single_patient_cannot_be_cross_validated(phantoms):
+    with pytest.raises(TrainingError, match="two patients or more"):
+        five_folds(find_cases(phantoms)[:1])
 
 
 def test_the_prepared_set_is_kept_and_renewed_when_the_data_changes(phantoms, tmp_path):

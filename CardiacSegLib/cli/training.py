@@ -179,7 +179,12 @@ def _validation(text: str | None) -> list[str] | None:
     if text == "none":
         return []
     if "," not in text and Path(text).is_file():
-        text = Path(text).read_text(encoding="utf-8").replace("\n", ",")
+        try:
+            text = Path(text).read_text(encoding="utf-8-sig").replace("\n", ",")
+        except (OSError, UnicodeDecodeError) as error:
+            raise CardiacSegError(
+                f"The list of patients '{text}' cannot be read as text. Save it as UTF-8, a name a line."
+            ) from error
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
         raise CardiacSegError("--validate names no patient. Give names joined by commas, a file of names, or 'none'.")

@@ -212,11 +212,16 @@ def evaluate_folder(pred_dir: Path, truth_root: Path) -> Evaluation:
     both = [key for key in phases if key in predictions]
     if not both:
         raise StudyError(
-            f"No prediction below '{pred_dir}' belongs to a manual mask below '{truth_root}': names do not match."
+            f"No prediction below '{pred_dir}' belongs to a manual mask below '{truth_root}': names do not match. "
+            f"Expected for example '{_seg_name(*next(iter(truths)))}'; found '{next(iter(predictions.values())).name}'."
         )
-    missing = [f"{case}_frame{frame:02d}_seg.nii.gz" for case, frame in phases if (case, frame) not in predictions]
+    missing = [_seg_name(*key) for key in phases if key not in predictions]
     pairs = ((key[0], phases[key], *_read_pair(predictions[key], truths[key])) for key in both)
     return evaluate_pairs(pairs, missing=missing, left_out=left_out)
+
+
+def _seg_name(case: str, frame: int) -> str:
+    return f"{case}_frame{frame:02d}_seg.nii.gz"
 
 
 def _read_pair(pred_path: Path, truth_path: Path) -> tuple[LabelMap, LabelMap]:

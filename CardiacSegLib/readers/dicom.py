@@ -13,6 +13,7 @@ import numpy as np
 
 from CardiacSegLib.errors import StudyError
 from CardiacSegLib.files import plain_path
+from CardiacSegLib.readers.acdc import is_acdc_folder
 from CardiacSegLib.readers.dicom_choice import find_cine
 from CardiacSegLib.readers.dicom_headers import (
     Contents,
@@ -80,13 +81,20 @@ def _refuse_two_patients(folder: Path, contents: Contents) -> None:
     for number, what in ((len(contents.patients), "patients"), (len(studies), "studies")):
         if number > 1:
             raise StudyError(
-                f"'{folder}' holds images of {number} {what}. Give a folder with one study of one patient."
+                f"'{folder}' holds images of {number} {what}. Give a folder with one study of one patient; "
+                "'cardiacseg batch' reads them all."
             )
 
 
 def _nothing_found(folder: Path, contents: Contents) -> str:
     sentences = contents.sentences()
     if not sentences:
+        inner = next((p for p in sorted(folder.iterdir()) if is_acdc_folder(p)), None)
+        if inner is not None:
+            return (
+                f"'{folder}' holds the folders of several patients. Give one of them, such as '{inner}'; 'cardiacseg "
+                "batch' segments them all."
+            )
         return (
             f"There is no DICOM file in '{folder}' or below it. Give the folder with the files of the short-axis cine."
         )

@@ -12,7 +12,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +48,10 @@ class Run:
 
     @property
     def paper_key(self) -> tuple[int, str] | None:
-        """Which of the paper's rows this run repeats: only a paper preset repeats one."""
+        """Which of the paper's rows this run repeats: only a paper preset repeats one, and no changed one does."""
         loss = (self.loss or "").replace("_", "-")
-        return (self.dims, loss) if self.preset.startswith(f"paper-{self.dims}d") and loss in LOSSES else None
+        is_papers = self.preset.startswith(f"paper-{self.dims}d") and "+" not in self.preset
+        return (self.dims, loss) if is_papers and loss in LOSSES else None
 
     @property
     def extent(self) -> str:
@@ -263,6 +264,8 @@ def _ours(run: Run | None, key: Key) -> list[Any]:
         return [""] * 6
     sd = run.figure((*key[:-1], MEASURES[key[-1]] if key[0] == "structures" else "sd"))
     n = run.figure((*key[:-1], "n"))
+    if n is not None and key[0] == "structures" and key[-1] != "dice":
+        n -= run.figure((*key[:-1], "distances_left_out")) or 0.0
     folds = run.facts.get("folds_done")
     known = [run.figure(key), sd, None if n is None else int(n), len(folds) if isinstance(folds, list) else None]
     return ["" if v is None else v for v in (*known, run.facts.get("folds"), run.facts.get("epochs"))]
@@ -332,6 +335,17 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+def _told_apart(folders: Sequence[Path]) -> list[Run]:
+    """The runs, those in folders of one name with that of the folder above."""
+    runs = [read_run(folder) for folder in folders]
+    names = [run.name for run in runs]
+    above = [folder.resolve().parent.name for folder in folders]
+    return [
+        replace(run, name=f"{parent}/{run.name}") if names.count(run.name) > 1 else run
+        for run, parent in zip(runs, above)
+    ]
+
+
 def write_tables(runs: Sequence[Path], output: Path) -> list[Path]:
     """Write ``tables.md``, ``tables.csv`` and ``tables.tex`` into a folder.
 
@@ -347,7 +361,7 @@ def write_tables(runs: Sequence[Path], output: Path) -> list[Path]:
     """
     if not runs:
         raise TrainingError("Tables need at least one cross-validation folder.")
-    read = [read_run(Path(folder)) for folder in runs]
+    read = _told_apart([Path(folder) for folder in runs])
     tables = build_tables(read)
     texts = {"tables.md": markdown(tables, read), "tables.csv": csv_text(tables), "tables.tex": latex(tables, read)}
     for name, text in texts.items():

@@ -25,7 +25,7 @@ from CardiacSegLib.inference import Segmenter, choose_device, supports_mixed_pre
 from CardiacSegLib.metrics.evaluation import Evaluation, evaluate_pairs
 from CardiacSegLib.models import find_model, load_model
 from CardiacSegLib.networks.unet import build_network
-from CardiacSegLib.readers.acdc import read_acdc_folder, read_acdc_truth
+from CardiacSegLib.readers.acdc import is_acdc_folder, read_acdc_folder, read_acdc_truth
 from CardiacSegLib.readers.images import read_label_map
 from CardiacSegLib.report.plots import read_log, training_picture
 from CardiacSegLib.study import CineStudy, LabelMap
@@ -79,6 +79,7 @@ def train(root: Path, output: Path, preset: Preset, validation: Sequence[str] | 
     if validation is None:
         validation = five_folds(cases, min(5, len(cases)))[0] if len(cases) > 1 else []
     training_names, validation_names = split_by_name(cases, validation)
+    _say_left_out(root, cases, settings.on_warning)
     with _Together(settings.device) as device:
         seen = None
         if settings.start_from is not None:
@@ -121,7 +122,9 @@ def cross_validate(
         start = _start_models(settings.start_from, ahead, folds)
         for k in ahead:
             _fits(_fold_model(settings.start_from, k), preset)
-    recorded = _same_run(output, {"folds": splits, "preset": preset.to_dict(), "seed": settings.seed}, start)
+    _say_left_out(root, cases, settings.on_warning)
+    now = {"folds": splits, "preset": preset.to_dict(), "seed": settings.seed, "masks": _digest_of_masks(cases)}
+    recorded = _same_run(output, now, start)
     with _Together(settings.device) as device:
         packed = pack(cases, preset.preprocessing, settings.cache or output / "prepared", settings.on_pack)
         if distributed.rank() == 0:
@@ -129,6 +132,9 @@ def cross_validate(
         for fold in wanted:
             folder = output / f"fold{fold}"
             if _is_done(output, fold):
+                own_cases = [c for c in cases if c.name in splits[fold]]
+                if distributed.rank() == 0 and not _are_predicted(own_cases, folder):
+                    _predict(own_cases, folder, device)
                 continue
             training_names, validation_names = split_by_name(cases, splits[fold])
             own = settings
@@ -146,8 +152,34 @@ def cross_validate(
         return _summarise(cases, output, preset, folds, device) if distributed.rank() == 0 else None
 
 
+def _digest_of_masks(cases: Sequence[Case]) -> str:
+    """What tells that the manual masks are still those that a cross-validation began with."""
+    digest = hashlib.sha256()
+    for case in cases:
+        for path in sorted(case.folder.glob("*_gt.nii*")):
+            digest.update(f"{case.name}/{path.name}".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
 def _is_done(output: Path, fold: int) -> bool:
-    return (output / f"fold{fold}" / "fold.json").is_file()
+    """Whether a fold has ended: what is written last is there and can be read."""
+    try:
+        float(json.loads((output / f"fold{fold}" / "fold.json").read_text(encoding="utf-8"))["seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return True
+
+
+def _say_left_out(root: Path, cases: Sequence[Case], warn: Callable[[str], None] | None) -> None:
+    """Name folders beside the patients that hold frames and are nevertheless none to train with."""
+    known, left_out = {case.folder for case in cases}, []
+    for folder in sorted(p for p in root.iterdir() if p.is_dir() and p not in known):
+        if any(not file.name.startswith(".") for file in folder.glob("*_frame*.nii*")):
+            left_out.append(f"{folder.name} ({'no manual masks' if is_acdc_folder(folder) else 'no Info.cfg'})")
+    if left_out and warn and distributed.rank() == 0:
+        named = ", ".join(left_out[:5]) + (" and others" if len(left_out) > 5 else "")
+        warn(f"{len(left_out)} of {len(left_out) + len(cases)} folders in '{root}' are left out: {named}.")
 
 
 def _fold_model(run: Path, fold: int) -> Path:
@@ -219,6 +251,8 @@ def _train_one(
     validation = packed.only(validation_names) if validation_names else None
     trainer = Trainer(preset, training, validation, folder, options)
     trainer.run()
+    if trainer.epoch >= preset.training.epochs:
+        _refuse_missing(folder, MODEL, LOG)
     if distributed.rank() == 0:
         training_picture(folder / LOG, folder / "training.svg")
     return trainer.epoch >= preset.training.epochs
@@ -226,12 +260,28 @@ def _train_one(
 
 def _predict(cases: Sequence[Case], folder: Path, device: torch.device) -> None:
     """Label maps of the validation patients, as the command line would write them."""
+    _refuse_missing(folder, MODEL)
     segmenter = Segmenter(folder / MODEL, str(device))
     for case in cases:
         study = _named(case)
         result = segmenter.segment(study)
         for index, name in label_files(study, list(result.labels)).items():
-            write_label_map(folder / "predictions" / name, result.labels[index])
+            write_label_map(folder / "predictions" / name, study.as_stored(result.labels[index]))
+
+
+def _refuse_missing(folder: Path, *names: str) -> None:
+    for name in names:
+        if not (folder / name).is_file():
+            raise TrainingError(
+                f"The training in '{folder}' has ended, but its {name} is gone. Put it back, or delete that folder to "
+                "train again."
+            )
+
+
+def _are_predicted(cases: Sequence[Case], folder: Path) -> bool:
+    studies = map(_named, cases)
+    names = [name for study in studies for name in label_files(study, range(study.frames)).values()]
+    return all((folder / "predictions" / name).is_file() for name in names)
 
 
 def _named(case: Case) -> CineStudy:
@@ -327,6 +377,7 @@ def _same_run(output: Path, now: dict[str, Any], start: dict[str, str]) -> dict[
         except (ValueError, TypeError, AttributeError) as error:
             raise TrainingError(f"'{path}' is damaged. Delete it, or give another output folder.") from error
         now = json.loads(json.dumps(now))
+        before.setdefault("masks", now["masks"])  # older versions did not record them
         changed = [key for key in now if key != "preset" and before.get(key) != now[key]]
         changed += [] if same_preset else ["preset"]
         # The other run may have got more folds meanwhile: those of both times must be the same.

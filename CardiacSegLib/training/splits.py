@@ -22,6 +22,8 @@ def five_folds(cases: Sequence[Case], folds: int = 5, seed: int = 0) -> list[lis
     Raises:
         TrainingError: fewer patients than folds.
     """
+    if len(cases) < 2:
+        raise TrainingError("A cross-validation needs two patients or more.")
     if not 2 <= folds <= len(cases):
         raise TrainingError(f"{len(cases)} patients cannot be split into {folds} folds; use 2 to {len(cases)}.")
     twins = _twins(cases)

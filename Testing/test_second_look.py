@@ -20,7 +20,7 @@ from CardiacSegLib.models import load_model
 from CardiacSegLib.phantom import PhantomConfig, make_phantom
 from CardiacSegLib.preprocessing import normalise
 from CardiacSegLib.readers.acdc import read_acdc_folder, read_acdc_truth
-from CardiacSegLib.second_look import MARGIN_MM, TILT, Tilt, bears_it, likeness, looked_at
+from CardiacSegLib.second_look import MARGIN_MM, MOST_ENLARGED, USUAL_MM, Tilt, bears_it, likeness, looked_at, tilt_for
 from CardiacSegLib.study import STRUCTURES
 from CardiacSegLib.training.presets import get_preset
 from CardiacSegLib.workflow import SegmentOptions, segment_study
@@ -64,9 +64,22 @@ def test_it_is_turned_and_enlarged_in_millimetres_as_scipy_does_it():
     image = ndimage.gaussian_filter(np.random.default_rng(0).random((48, 80)), 3.0).astype(np.float32)
     angle, middle = np.deg2rad(30.0), (np.array(image.shape) - 1) / 2.0
     matrix = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) / 1.2  # y, x
-    theirs = ndimage.affine_transform(image, matrix, middle - matrix @ middle, order=3, mode="nearest")
+    theirs = ndimage.affine_transform(image, matrix, middle - matrix @ middle, order=1, mode="nearest")
     ours = Tilt(30.0, 1.2).there(torch.from_numpy(image)[None])[0].numpy()
     np.testing.assert_allclose(ours[4:-4, 4:-4], theirs[4:-4, 4:-4], atol=0.003)
+
+
+@given(st.floats(1.0, 90.0), st.floats(0.8, 3.0))
+def test_a_heart_is_shown_nearer_to_the_usual_size_by_a_tenth_at_most(radius, pixel_mm):
+    y, x = np.indices((200, 200)) - 100
+    heart = (y**2 + x**2 <= radius**2).astype(np.uint8)
+    labels = np.stack([heart * 0, heart, np.roll(heart, 5) * (y > 0)])
+    enlarged = tilt_for(labels, pixel_mm).enlarged
+    across = 2.0 * np.sqrt(heart.sum() / np.pi) * pixel_mm
+    assert 1 / MOST_ENLARGED <= enlarged <= MOST_ENLARGED
+    assert abs(np.log(across * enlarged / USUAL_MM)) <= abs(np.log(across / USUAL_MM)) + 1e-9
+    if 95 < across < 105:
+        assert across * enlarged == pytest.approx(USUAL_MM)
 
 
 @given(st.integers(0, 140), st.integers(1, 60), st.floats(0.8, 3.0))
@@ -89,9 +102,11 @@ def test_probabilities_are_the_mean_of_both_looks(small_field, monkeypatch):
     once, twice = (Segmenter(fast, "cpu", second_look=wanted) for wanted in (False, True))
     once._turn = twice._turn = lambda study: (inference.Turn(), None)
     values = torch.from_numpy(normalise(study.frame(0), fast.preset.preprocessing))
-    tilted = replace(study, image=TILT.there(values).numpy()[None].repeat(2, axis=0))
-    first, second = (once.segment(s, [0], keep_probabilities=True) for s in (study, tilted))
-    back = TILT.back(torch.from_numpy(second.probabilities[0])).numpy()
+    first = once.segment(study, [0], keep_probabilities=True)
+    tilt = tilt_for(first.labels[0].data, 1.3)
+    tilted = replace(study, image=tilt.there(values).numpy()[None].repeat(2, axis=0))
+    second = once.segment(tilted, [0], keep_probabilities=True)
+    back = tilt.back(torch.from_numpy(second.probabilities[0])).numpy()
     both = twice.segment(study, [0], keep_probabilities=True, with_certainty=True)
     expected = (first.probabilities[0] + back) / 2.0
     off, differs = (np.abs(one.probabilities[0] - expected).mean() for one in (both, first))

@@ -314,8 +314,8 @@ def measure_labels(
     wall = None if single else wall_figures(ed, es)
     function = function_json(
         figures,
-        ed_frame=_frame_number(study, study.ed),
-        es_frame=_frame_number(study, study.es),
+        ed_frame=frame_number(study, study.ed),
+        es_frame=frame_number(study, study.es),
         model=model,
         version=__version__,
         warnings=[
@@ -378,7 +378,7 @@ def _body(study: CineStudy, formula: str) -> tuple[dict[str, Any], list[str]]:
     return facts, doubts
 
 
-def _frame_number(study: CineStudy, index: int | None) -> int | None:
+def frame_number(study: CineStudy, index: int | None) -> int | None:
     """Number in the cine; two files of a pair do not say theirs."""
     return None if index is None or study.kind == "pair" else study.frame_numbers[index]
 

@@ -18,7 +18,7 @@ from CardiacSegLib.orientation import ordered
 from CardiacSegLib.report.comparison import compare_folders
 from CardiacSegLib.study import CineStudy, LabelMap
 from CardiacSegLib.workflow import Reading as Written
-from CardiacSegLib.workflow import SegmentOptions, measure_labels, write_reading
+from CardiacSegLib.workflow import SegmentOptions, frame_number, measure_labels, write_reading
 from CardiacSegLib.writers import write_cine
 from CardiacSegSlicer import input as nodesIn
 from CardiacSegSlicer import output as nodesOut
@@ -67,14 +67,11 @@ def asReported(
 
     What is stored along another axis than the third stays as it is.
     """
-    numbers = {
-        f"{phase}_frame": None if index is None or study.kind == "pair" else study.frame_numbers[index]
-        for phase, index in (("ed", study.ed), ("es", study.es))
-    }
+    numbers = {f"{phase}_frame": frame_number(study, index) for phase, index in (("ed", study.ed), ("es", study.es))}
     shown = {**function, **{key: number for key, number in numbers.items() if key in function}}
     turned = ordered(study)
     stored = turned.stored
-    if stored is None or stored.axes[0] != 0:
+    if stored.axes[0] != 0:
         return study, labels, shown
     upright = {i: LabelMap(stored.from_stored(one.data), stored.turned) for i, one in labels.items()}
     # Counting the other way round is its own inverse.

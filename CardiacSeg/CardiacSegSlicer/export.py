@@ -23,14 +23,20 @@ SEGMENTATION_SUFFIX = ".seg.nrrd"
 
 
 def exportLabelMaps(
-    study: CineStudy, labelsByFrame: Mapping[int, LabelMap], folder, overwrite: bool = False
+    study: CineStudy,
+    labelsByFrame: Mapping[int, LabelMap],
+    folder,
+    overwrite: bool = False,
+    pair: tuple[str, str] | None = None,
 ) -> list[Path]:
     """Write label maps (by frame index, from 0) as NIfTI in ACDC's numbers, named as ``cardiacseg segment`` does.
+
+    ``pair`` are the names of two volumes that stand for ED and ES.
 
     Raises:
         CardiacSegError: a file is there already and must not be replaced (then none is written), or cannot be written.
     """
-    paths = _labelPaths(study, labelsByFrame, folder)
+    paths = _labelPaths(study, labelsByFrame, folder, pair)
     _refuseExisting(paths.values(), overwrite)
     for index, path in paths.items():
         write_label_map(path, labelsByFrame[index])
@@ -61,16 +67,13 @@ def exportMasks(
 ) -> None:
     """:func:`exportLabelMaps` and :func:`exportSegmentations`; where any file is there already none of both is written.
 
-    ``pair`` are the names of two volumes that stand for ED and ES.
-
     Raises:
         CardiacSegError: a file is there already, or cannot be written.
     """
     nodes = list(segmentationNodes)
     paths = _labelPaths(study, labelsByFrame, folder, pair)
     _refuseExisting([*paths.values(), *_segmentationPaths(nodes, folder)], False)
-    for index, path in paths.items():
-        write_label_map(path, labelsByFrame[index])
+    exportLabelMaps(study, labelsByFrame, folder, pair=pair)
     exportSegmentations(nodes, folder)
 
 

@@ -162,13 +162,16 @@ def _digest_of_masks(cases: Sequence[Case]) -> str:
     return digest.hexdigest()
 
 
-def _is_done(output: Path, fold: int) -> bool:
-    """Whether a fold has ended: what is written last is there and can be read."""
+def _seconds(output: Path, fold: int) -> float | None:
+    """What a fold took, by the file that is written last; ``None`` where that is not there or cannot be read."""
     try:
-        float(json.loads((output / f"fold{fold}" / "fold.json").read_text(encoding="utf-8"))["seconds"])
+        return float(json.loads((output / f"fold{fold}" / "fold.json").read_text(encoding="utf-8"))["seconds"])
     except (OSError, ValueError, KeyError, TypeError):
-        return False
-    return True
+        return None
+
+
+def _is_done(output: Path, fold: int) -> bool:
+    return _seconds(output, fold) is not None
 
 
 def _say_left_out(root: Path, cases: Sequence[Case], warn: Callable[[str], None] | None) -> None:
@@ -292,12 +295,10 @@ def _named(case: Case) -> CineStudy:
 def _summarise(
     cases: Sequence[Case], output: Path, preset: Preset, folds: int, device: torch.device
 ) -> Evaluation | None:
-    done = [k for k in range(folds) if _is_done(output, k)]
-    if not done:
+    took = {k: seconds for k in range(folds) if (seconds := _seconds(output, k)) is not None}
+    if not took:
         return None
-    seconds = 0.0
-    for k in done:
-        seconds += float(json.loads((output / f"fold{k}" / "fold.json").read_text(encoding="utf-8"))["seconds"])
+    done = list(took)
     evaluation = evaluate_pairs(_pairs(cases, output, done))
     write_json(output / "evaluation.json", evaluation.to_json())
     facts = {
@@ -308,7 +309,7 @@ def _summarise(
         "dims": preset.network.dims,
         "loss": preset.loss.kind,
         "version": __version__,
-        "seconds": round(seconds, 1),
+        "seconds": round(sum(took.values()), 1),
         "device": device.type,
     }
     write_json(output / "run.json", facts)
